@@ -1,0 +1,1 @@
+"""The operator judge: one module per kind of annotator."""

@@ -1,0 +1,1 @@
+"""prefdata: make preference datasets and train on them."""

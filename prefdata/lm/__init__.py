@@ -1,0 +1,1 @@
+"""Language-model numerics (torch and transformers only)."""

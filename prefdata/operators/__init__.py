@@ -1,0 +1,1 @@
+"""The operators between import and export: one module each."""

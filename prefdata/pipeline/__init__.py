@@ -1,0 +1,1 @@
+"""Steps, their registry, pipelines as YAML, the plan and the runtime."""

@@ -1,0 +1,130 @@
+"""What a step is: a typed value with one method.
+
+A step is a small pydantic model; its fields are its YAML keys. A `GroupStep` is async and sees one group (a root prompt
+and all that belongs to it) at a time: write one where models are asked. A `TableStep` computes on whole polars columns.
+Both return the rows they made, by table; the runtime owns concurrency, caching, retries, budgets, progress and
+checkpoints, and fills in the `step` of each row (and its `group_id`, where it can only be one).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Protocol
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field
+
+from prefdata.engines.base import Answer, Capability, Engine, Request
+from prefdata.schema import Row, Rows
+
+Scope = Literal["group", "dataset"]
+
+CONSENSUS = "consensus"
+"""In `reads` and `writes`: the annotations whose source is consensus. `annotations` means all the others."""
+
+
+@dataclass
+class Group:
+    """A root prompt and what the step may read of it, each list sorted by id.
+
+    Each row is a dict with every column of its table. `annotations` holds consensus rows only if the step reads them.
+    """
+
+    group_id: str
+    prompts: list[Row] = field(default_factory=list)
+    responses: list[Row] = field(default_factory=list)
+    annotations: list[Row] = field(default_factory=list)
+    preferences: list[Row] = field(default_factory=list)
+
+    def responses_to(self, prompt_id: str) -> list[Row]:
+        """The responses that were written under this prompt, sorted by id."""
+        return [row for row in self.responses if row["prompt_id"] == prompt_id]
+
+
+class Context(Protocol):
+    """What the runtime offers to a running step."""
+
+    dataset_path: str
+    """The dataset's folder, for steps that write files (export, report)."""
+    view: str
+    """The named view that the step reads."""
+    pipeline: str
+    """The running pipeline's name."""
+
+    def engine(self, name: str) -> Engine:
+        """The engine of that name (for `identity` and `model`; requests go through `ask`)."""
+        ...
+
+    async def once(self, table: str, row_id: str, make: Callable[[int], Awaitable[Row]]) -> Row:
+        """The row of that id which the dataset already holds, live or not; else what `make(revision)` returns.
+
+        A row whose status is to be asked again is made anew, with the next revision.
+        """
+        ...
+
+    async def ask(self, engine: str, request: Request, *, revision: int = 1) -> Answer:
+        """Ask a model, through the request cache and within the budget. Fails as a value, not as an exception.
+
+        A revision above 1 asks again what was asked before.
+        """
+        ...
+
+    def log(self, message: str) -> None:
+        """A line for the run's log and, once, for the screen: what was left out, and why."""
+        ...
+
+
+class Step(BaseModel):
+    """The fields that every step has, and what it declares about itself."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    kind: ClassVar[str] = ""
+    """Its name in YAML, for example `judge.compare`; set by `@step`."""
+    version: ClassVar[int] = 1
+    """Of the code: raise it when the same fields make other rows."""
+    scope: ClassVar[Scope] = "group"
+    reads: ClassVar[frozenset[str]] = frozenset()
+    """Tables (and CONSENSUS) whose rows are its input."""
+    writes: ClassVar[frozenset[str]] = frozenset()
+    """Tables (and CONSENSUS) whose rows it makes. Empty for a sink (export, report), which runs every time."""
+    narrows: ClassVar[str | None] = None
+    """The table of `reads` that `from:` narrows to the rows of the named steps."""
+    engine_fields: ClassVar[Mapping[str, Capability]] = {}
+    """Which fields hold an engine's name (or a list of them), and the capability it must have."""
+
+    name: str | None = Field(None, description="What other steps and --set call it; the kind, unless given.")
+    from_: tuple[str, ...] = Field((), alias="from", description="Read only what these steps made.")
+    reads_: tuple[str, ...] = Field((), alias="reads", description="Read these other pipelines' rows as well.")
+    view: str = Field("main", description="The view whose drops it respects (select: the view it drops from).")
+
+    def resolved(self) -> dict[str, Any]:
+        """What goes into the fingerprint: fields, with the contents of files and cards in place of their names.
+
+        Engines are resolved by the runtime. Override where a field names a file whose contents matter.
+        """
+        return self.model_dump(mode="json", by_alias=True, exclude={"name", "from_", "reads_"})
+
+
+class GroupStep(Step):
+    """A step that asks models, one group at a time."""
+
+    async def run(self, group: Group, context: Context) -> Rows:
+        """The rows made for this group, by table."""
+        raise NotImplementedError
+
+
+class TableStep(Step):
+    """A step that computes on columns."""
+
+    def run(self, tables: Mapping[str, pl.DataFrame], context: Context) -> Mapping[str, pl.DataFrame | list[Row]]:
+        """The rows made from these tables, by table.
+
+        Args:
+            tables: one frame for each entry of `reads` (consensus rows are in `annotations`), every column of the
+                schema present, sorted by id. Scope `group`: the groups that need work, whole; what is made for
+                one must not depend on the others. Scope `dataset`: everything.
+            context: what the runtime offers.
+        """
+        raise NotImplementedError

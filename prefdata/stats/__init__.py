@@ -1,0 +1,1 @@
+"""Statistics of preferences: pure mathematics on arrays, without tables or files."""

@@ -1,0 +1,1 @@
+"""Prompts and ranked responses that come with the package; see README.md here."""
