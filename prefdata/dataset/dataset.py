@@ -1,0 +1,367 @@
+"""A dataset: the object that is opened, read, labelled and committed to."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+
+from prefdata.dataset import texts
+from prefdata.dataset.log import Log, Plan, Snapshot, StepRecord, sync_folder, write_synced
+from prefdata.dataset.parts import COMMIT, scan, to_arrow, write_parts
+from prefdata.dataset.view import Lineage, View, full_lineage
+from prefdata.errors import DataError
+from prefdata.schema import KEYS, SCHEMA_VERSION, TARGETS, Row, arrow_table, check_annotations, make_id
+from prefdata.schema import drop as drop_row
+
+MARKER = "prefdata.json"
+Made = Mapping[str, "Sequence[Row] | pl.DataFrame"]
+
+
+class Dataset:
+    """A folder of Parquet parts and a log of commits.
+
+    `prompts`, `responses`, `annotations`, `preferences`, `token_scores`, `drops`, `criteria`, `annotators` and `calls`
+    are polars LazyFrames of what is live now (`calls`: all that were made). Nothing here overwrites anything.
+
+    Args:
+        path: an existing dataset (see `create`).
+        at: pin to this commit; such a dataset cannot be written to.
+
+    Raises:
+        DataError: there is no dataset, or a newer prefdata wrote it.
+    """
+
+    def __init__(self, path: str | Path, at: int | None = None) -> None:
+        self.path = Path(path)
+        try:
+            marker = json.loads((self.path / MARKER).read_bytes())
+        except FileNotFoundError:
+            raise DataError(
+                f"{self.path} is no dataset: it has no {MARKER}. Make one with `prefdata run PIPELINE --dataset "
+                f"{self.path}` or `prefdata import FORMAT SOURCE {self.path}`"
+            ) from None
+        if marker["schema"] > SCHEMA_VERSION:
+            raise DataError(
+                f"{self.path} was made by a newer prefdata (tables of version {marker['schema']}; this one knows them "
+                f"up to {SCHEMA_VERSION}): upgrade prefdata to open it"
+            )
+        self.uid: str = marker["uid"]
+        self.shards: int = marker["shards"]
+        self.at = at
+        self.log = Log(self.path / "log")
+        self.log.snapshot(at)
+
+    @classmethod
+    def create(cls, path: str | Path, *, shards: int = 1) -> Dataset:
+        """Make an empty dataset, or open the one that is there.
+
+        Args:
+            path: the folder; made with its parents.
+            shards: fixed for the dataset's life; about one for each million annotations.
+        """
+        folder = Path(path)
+        if not (folder / MARKER).exists():
+            if folder.exists() and any(folder.iterdir()):
+                raise DataError(f"{folder} is not empty and holds no dataset: name a new folder")
+            (folder / "log").mkdir(parents=True, exist_ok=True)
+            made = datetime.now(UTC).isoformat(timespec="seconds")
+            marker = {"schema": SCHEMA_VERSION, "uid": uuid.uuid4().hex, "shards": shards, "created": made}
+            temporary = folder / f".{uuid.uuid4().hex}.tmp"
+            write_synced(temporary, json.dumps(marker, indent=1).encode())
+            temporary.rename(folder / MARKER)
+            sync_folder(folder)
+        return cls(folder)
+
+    # Reading
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The log as it is now, or as it was at the commit this dataset is pinned to."""
+        return self.log.snapshot(self.at)
+
+    def view(
+        self,
+        *,
+        pipeline: str | None = None,
+        lineage: Lineage | None = None,
+        name: str = "main",
+        at: int | None = None,
+        shard: int | None = None,
+    ) -> View:
+        """The live rows, pinned to one commit.
+
+        Args:
+            pipeline: only what this pipeline made, beside imports and labels.
+            lineage: exactly these steps.
+            name: the named view whose drops hold beside main's.
+            at: as of this commit.
+            shard: only this shard's groups.
+        """
+        snapshot = self.log.snapshot(self.at if at is None else at)
+        if lineage is None:
+            lineage = full_lineage(snapshot, pipeline)
+        return View(self.path, snapshot, lineage, name, shard)
+
+    def rows(self, table: str) -> pl.LazyFrame:
+        """Every row that was ever committed to a table, live or not, with its commit's number in `_commit`."""
+        return scan(self.path, self.snapshot, table)
+
+    @property
+    def prompts(self) -> pl.LazyFrame:
+        """The live prompts."""
+        return self.view()["prompts"]
+
+    @property
+    def responses(self) -> pl.LazyFrame:
+        """The live responses."""
+        return self.view()["responses"]
+
+    @property
+    def annotations(self) -> pl.LazyFrame:
+        """The live annotations, with the targets that are left in the view."""
+        return self.view()["annotations"]
+
+    @property
+    def preferences(self) -> pl.LazyFrame:
+        """The live preferences."""
+        return self.view()["preferences"]
+
+    @property
+    def token_scores(self) -> pl.LazyFrame:
+        """The live token scores."""
+        return self.view()["token_scores"]
+
+    @property
+    def drops(self) -> pl.LazyFrame:
+        """What live steps and people dropped or restored, in every named view."""
+        return self.view()["drops"]
+
+    @property
+    def criteria(self) -> pl.LazyFrame:
+        """The criteria that annotations name."""
+        return self.view()["criteria"]
+
+    @property
+    def annotators(self) -> pl.LazyFrame:
+        """The annotators that annotations name."""
+        return self.view()["annotators"]
+
+    @property
+    def calls(self) -> pl.LazyFrame:
+        """One row for each model call, live or not."""
+        return self.view()["calls"]
+
+    def lists(self) -> pl.DataFrame:
+        """The live preferences with their texts: one row, one list, best first."""
+        return texts.lists(self.view())
+
+    def pairs(self) -> pl.DataFrame:
+        """The live preferences expanded to pairs with their texts: chosen scores strictly above rejected."""
+        return texts.pairs(self.view())
+
+    def sql(self, query: str) -> pl.DataFrame:
+        """Ask DuckDB; every table is a relation under its own name. Only the tables that the query names are read.
+
+        Raises:
+            DataError: the query is wrong; the message is DuckDB's.
+        """
+        import duckdb
+
+        view = self.view()
+        config = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
+        with duckdb.connect(":memory:", config=config) as connection:
+            try:
+                for table in connection.get_table_names(query):
+                    if table in view:
+                        connection.register(table, view[table].collect().to_arrow())
+                found = connection.sql(query)
+                frame = pl.DataFrame() if found is None else pl.from_arrow(found.to_arrow_table())
+            except duckdb.Error as error:
+                raise DataError(f"the query failed: {error}") from error
+        assert isinstance(frame, pl.DataFrame)
+        return frame
+
+    # Writing
+
+    def commit(
+        self,
+        rows: Made,
+        message: str,
+        *,
+        steps: Sequence[StepRecord] = (),
+        plan: Plan | None = None,
+    ) -> int:
+        """Add rows, each of which has its `step`, in one commit; return the commit's number.
+
+        Raises:
+            DataError: a row does not fit its table, or the dataset is pinned to an older commit.
+        """
+        if self.at is not None:
+            raise DataError(f"{self.path} was opened at commit {self.at}; open it without `at` to write to it")
+        tables: dict[str, pa.Table] = {}
+        for table, given in rows.items():
+            made = to_arrow(table, given) if isinstance(given, pl.DataFrame) else arrow_table(table, given)
+            if made.num_rows:
+                tables[table] = made
+        parts = [part for table, made in tables.items() for part in write_parts(self.path, table, made, self.shards)]
+        return self.log.append(message, tuple(parts), tuple(steps), plan)
+
+    def add_import(self, rows: Made, *, source: str, fields: Mapping[str, Any]) -> dict[str, int]:
+        """Commit rows that came from outside any pipeline; rows that are already there are left alone.
+
+        Args:
+            rows: by table, without `step`.
+            source: the format, for example `hh-rlhf`.
+            fields: what was imported and how; names the import.
+
+        Returns:
+            How many rows were new, by table. Nothing is committed where none was. A changed annotation of a known id
+            becomes its next revision.
+        """
+        step = f"import:{source}@{make_id('import', source, dict(fields))[:16]}"
+        new: dict[str, list[Row]] = {}
+        for table, given in rows.items():
+            made = given.to_dicts() if isinstance(given, pl.DataFrame) else given
+            fresh = self._not_there(table, made)
+            new[table] = [{**row, "step": step} for row in fresh] if table not in _STEPLESS else fresh
+        counts = {table: len(made) for table, made in new.items()}
+        if any(counts.values()):
+            check_annotations(new.get("annotations", []), f"import {source}")
+            record = StepRecord(step=step, name=f"import:{source}", kind="import", fields=dict(fields))
+            self.commit(new, f"import {source}", steps=[record])
+        return counts
+
+    def _not_there(self, table: str, rows: Sequence[Row]) -> list[Row]:
+        key = KEYS.get(table)
+        if key is None:
+            return list(rows)
+        known = self._known(table, [row[key] for row in rows])
+        fresh: dict[str, Row] = {}
+        for row in rows:
+            if row[key] in fresh:
+                continue
+            old = known.get(row[key])
+            if old is None:
+                fresh[row[key]] = dict(row)
+            elif table == "annotations" and _said(old) != _said(row):
+                fresh[row[key]] = {**row, "revision": old["revision"] + 1}
+        return list(fresh.values())
+
+    def _known(self, table: str, ids: Sequence[str]) -> dict[str, Row]:
+        """The latest row of each of these ids, live or not."""
+        wanted = pl.DataFrame({KEYS[table]: ids}, schema={KEYS[table]: pl.String})
+        found = self.rows(table).join(wanted.lazy(), on=KEYS[table], how="semi", maintain_order="left")
+        order = ["revision", COMMIT] if table == "annotations" else [COMMIT]
+        return {row[KEYS[table]]: row for row in found.sort(order, maintain_order=True).collect().to_dicts()}
+
+    def label(self, rows: Iterable[Mapping[str, Any]], *, store: str = "labels") -> list[str]:
+        """Add human labels, or correct them: a label of the same task and person is the next revision of the old one.
+
+        Args:
+            rows: rows of `annotations`, at least target_ids, protocol, annotator, and scores or labels or text. A task
+                is its targets, protocol and aspect, unless `key` names it. group_id and prompt_id are looked up.
+            store: the name of where they come from.
+
+        Returns:
+            The annotation ids, in order.
+
+        Raises:
+            DataError: a target that the dataset does not have, or scores that do not fit.
+        """
+        step = f"labels:{store}"
+        given = [dict(row) for row in rows]
+        targets = {row["target_ids"][0] for row in given if row.get("target_ids")}
+        contexts = self._contexts(targets)
+        made: list[Row] = []
+        for number, row in enumerate(given, start=1):
+            context = contexts.get((row.get("target_ids") or [""])[0])
+            if context is None:
+                raise DataError(f"label {number}: the dataset has no response or prompt {row.get('target_ids')}")
+            person, task = row.get("annotator"), row.pop("key", None)
+            if not person:
+                raise DataError(f"label {number}: it does not say whose it is (annotator)")
+            row = {"target": "response", "aspect": "overall", "status": "ok", "source": "human", **context, **row}
+            if task is None:
+                task = [row["prompt_id"], sorted(row["target_ids"]), row["protocol"], row["aspect"]]
+            made.append({**row, "annotation_id": make_id("label", store, task, person), "step": step, "replicate": 0})
+        check_annotations(made, "label")
+        old = self._known("annotations", [row["annotation_id"] for row in made])
+        stamp = datetime.now(UTC)
+        for row in made:
+            before = old.get(row["annotation_id"])
+            row["revision"] = before["revision"] + 1 if before else 1
+            row.setdefault("created_at", stamp)
+            old[row["annotation_id"]] = row
+        hidden = set(self.view().dropped.filter(pl.col("table") == "annotations")["id"])
+        back = [
+            {**drop_row("annotations", row, reason="labelled again", restore=True), "step": step}
+            for row in made
+            if row["annotation_id"] in hidden
+        ]
+        record = StepRecord(step=step, name=step, kind="labels")
+        self.commit({"annotations": made, "drops": back}, f"{len(made)} labels", steps=[record])
+        return [row["annotation_id"] for row in made]
+
+    def _contexts(self, ids: Iterable[str]) -> dict[str, Row]:
+        """group_id and prompt_id of responses, prompts, preferences and annotations, by id."""
+        wanted = pl.DataFrame({"id": list(ids)}, schema={"id": pl.String}).lazy()
+        found: dict[str, Row] = {}
+        for table in TARGETS.values():
+            rows = self.rows(table).select(pl.col(KEYS[table]).alias("id"), "group_id", "prompt_id")
+            for row in rows.join(wanted, on="id", how="semi").collect().to_dicts():
+                found[row.pop("id")] = row
+        return found
+
+    def unlabel(self, ids: Iterable[str], *, store: str = "labels") -> int:
+        """Take labels away, with all their revisions; return how many there were."""
+        return self.drop("annotations", ids, reason="deleted", store=store)
+
+    def drop(self, table: str, ids: Iterable[str], *, reason: str, view: str = "main", store: str = "labels") -> int:
+        """Hide rows by a person's decision, which no step overrules; return how many rows there were."""
+        return self._decide(table, ids, reason=reason, view=view, store=store, restore=False)
+
+    def restore(
+        self, table: str, ids: Iterable[str], *, reason: str = "restored", view: str = "main", store: str = "labels"
+    ) -> int:
+        """Bring back rows that a step or a person dropped, and keep them; return how many rows there were."""
+        return self._decide(table, ids, reason=reason, view=view, store=store, restore=True)
+
+    def _decide(self, table: str, ids: Iterable[str], *, reason: str, view: str, store: str, restore: bool) -> int:
+        step = f"labels:{store}"
+        rows = [
+            {**drop_row(table, row, reason=reason, view=view, restore=restore), "step": step}
+            for row in self._known(table, list(ids)).values()
+        ]
+        if rows:
+            record = StepRecord(step=step, name=step, kind="labels")
+            self.commit({"drops": rows}, f"{'restore' if restore else 'drop'} {len(rows)} {table}", steps=[record])
+        return len(rows)
+
+    # Showing
+
+    def counts(self) -> dict[str, int]:
+        """How many rows of each table are live."""
+        view = self.view()
+        return {table: view[table].select(pl.len()).collect().item() for table in view if table != "token_scores"}
+
+    def __repr__(self) -> str:
+        return f"Dataset({str(self.path)!r}, commit {self.snapshot.number})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the live counts and the first pairs."""
+        return texts.html(self.path.name, self.snapshot.number, self.counts(), self.pairs().head(3))
+
+
+_STEPLESS = frozenset({"criteria", "annotators"})
+
+
+def _said(row: Mapping[str, Any]) -> str:
+    names = ("scores", "labels", "text", "status", "confidence", "strength")
+    return json.dumps([row.get(name) for name in names], ensure_ascii=False)

@@ -1,0 +1,184 @@
+"""What is live: the one place that says which rows a reader sees, and in which order the rules apply.
+
+lineage and `from`  ->  last run of each group  ->  highest revision  ->  unique id  ->  drops  ->  masks
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import polars as pl
+
+from prefdata.dataset.log import Snapshot
+from prefdata.dataset.masks import known, mask_annotations, mask_preferences, with_ancestors
+from prefdata.dataset.parts import COMMIT, polars_schema, scan
+from prefdata.schema import CORE_TABLES, KEYS
+
+WHOLE = "*"
+"""The group_id under which a dataset-scope step notes its progress."""
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """Which steps' rows a view is made of.
+
+    Attributes:
+        runs: pipeline (with its round) and step, for every live step: the same step may be live in two pipelines.
+        free: steps that are live without a plan: imports and labels.
+        narrow: by table, the only steps whose rows of that table are read (`from:`).
+    """
+
+    runs: tuple[tuple[str, str], ...]
+    free: tuple[str, ...]
+    narrow: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+    @property
+    def steps(self) -> frozenset[str]:
+        """All of them."""
+        return frozenset(step for _, step in self.runs) | frozenset(self.free)
+
+
+def pipeline_key(pipeline: str, round_number: int = 0) -> str:
+    """How a pipeline and round are named in `progress`."""
+    return pipeline if round_number == 0 else f"{pipeline}#{round_number}"
+
+
+def full_lineage(snapshot: Snapshot, pipeline: str | None = None) -> Lineage:
+    """Everything that is live, or what one pipeline made beside imports and labels."""
+    runs = tuple(
+        (pipeline_key(*key), step)
+        for key, plan in snapshot.plans.items()
+        if pipeline in (None, key[0])
+        for step in plan.steps
+    )
+    return Lineage(runs, snapshot.free_steps)
+
+
+class View(Mapping[str, pl.LazyFrame]):
+    """The live rows of a dataset at one commit, as LazyFrames by table name.
+
+    Args:
+        root: the dataset's folder.
+        snapshot: the log that the view is pinned to.
+        lineage: whose rows.
+        name: which view's drops hold: main's, and this one's.
+        shard: only the groups of this shard.
+    """
+
+    def __init__(
+        self, root: Path, snapshot: Snapshot, lineage: Lineage, name: str = "main", shard: int | None = None
+    ) -> None:
+        self.root, self.snapshot, self.lineage, self.name, self.shard = root, snapshot, lineage, name, shard
+        self._made: dict[str, pl.LazyFrame] = {}
+
+    def __getitem__(self, table: str) -> pl.LazyFrame:
+        if table not in self._made:
+            self._made[table] = self._live(table)
+        return self._made[table]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter((*CORE_TABLES, "criteria", "annotators", "calls"))
+
+    def __len__(self) -> int:
+        return len(CORE_TABLES) + 3
+
+    def _live(self, table: str) -> pl.LazyFrame:
+        columns = list(polars_schema(table))
+        if table == "calls":
+            return scan(self.root, self.snapshot, table).select(columns)
+        if table in ("criteria", "annotators"):
+            return scan(self.root, self.snapshot, table).select(columns).unique(KEYS[table], keep="last")
+        if table == "drops":
+            return self._of_lineage("drops").select(columns)
+        return self._masked(table).select(columns)
+
+    @cached_property
+    def _runs(self) -> pl.DataFrame:
+        """step, group_id, _commit: the commits that hold the last run of each group."""
+        pairs = pl.DataFrame(self.lineage.runs, schema={"pipeline": pl.String, "step": pl.String}, orient="row")
+        steps = [step for _, step in self.lineage.runs]
+        return (
+            scan(self.root, self.snapshot, "progress", steps=steps)
+            .join(pairs.unique().lazy(), on=["pipeline", "step"], how="semi", maintain_order="left")
+            .with_columns(pl.coalesce("run", COMMIT).alias("_run"))
+            .unique(["pipeline", "step", "group_id"], keep="last", maintain_order=True)
+            .select("step", "group_id", pl.col("_run").alias(COMMIT))
+            .unique()
+            .collect()
+        )
+
+    def _of_lineage(self, table: str) -> pl.LazyFrame:
+        """Lineage, `from` and last run: the first two rules."""
+        narrow = self.lineage.narrow.get(table)
+        steps = self.lineage.steps if narrow is None else self.lineage.steps & narrow
+        rows = scan(self.root, self.snapshot, table, steps=steps, shard=self.shard)
+        runs = self._runs.filter(pl.col("step").is_in(list(steps)))
+        groups, wholes = runs.filter(pl.col("group_id") != WHOLE), runs.filter(pl.col("group_id") == WHOLE)
+        live = pl.col("step").is_in([step for step in self.lineage.free if step in steps])
+        if groups.height:
+            mark = groups.lazy().with_columns(pl.lit(True).alias("_group"))
+            rows = rows.join(mark, on=["step", "group_id", COMMIT], how="left", maintain_order="left")
+            live |= pl.col("_group").fill_null(False)
+        if wholes.height:
+            mark = wholes.lazy().select("step", COMMIT, pl.lit(True).alias("_whole"))
+            rows = rows.join(mark, on=["step", COMMIT], how="left", maintain_order="left")
+            live |= pl.col("_whole").fill_null(False)
+        return rows.filter(live)
+
+    def _one_each(self, table: str) -> pl.LazyFrame:
+        """Highest revision, then one row for each id: the first for prompts, the last for all else."""
+        rows, key = self._of_lineage(table), KEYS[table]
+        if table == "responses":
+            rows = rows.filter(pl.col("finish_reason").ne_missing("error"))
+        if table == "annotations":
+            rows = rows.filter(pl.col("revision") == pl.col("revision").max().over(key))
+        return rows.unique(key, keep="first" if table == "prompts" else "last", maintain_order=True)
+
+    @cached_property
+    def dropped(self) -> pl.DataFrame:
+        """table, id, reason, step of every row that a drop hides from this view. People's rows beat steps'."""
+        rows = self._of_lineage("drops").filter(pl.col("view").is_in(["main", self.name])).collect()
+        by_people = pl.col("step").is_in(
+            [step for step in self.lineage.free if self.snapshot.steps[step].kind == "labels"]
+        )
+        last = rows.with_columns(by_people.alias("_people")).sort("_people", COMMIT, maintain_order=True)
+        last = last.unique(["table", "id"], keep="last", maintain_order=True)
+        return last.filter(~pl.col("restore").fill_null(False)).select("table", "id", "reason", "step", "group_id")
+
+    def _undropped(self, table: str) -> pl.LazyFrame:
+        ids = self.dropped.filter(pl.col("table") == table).select(pl.col("id").alias(KEYS[table]))
+        rows = self._one_each(table)
+        return rows if ids.is_empty() else rows.join(ids.lazy(), on=KEYS[table], how="anti", maintain_order="left")
+
+    def _masked(self, table: str) -> pl.LazyFrame:
+        if table == "prompts":
+            return known(self._undropped(table), "prompt_id", self.prompt_ids, null=False)
+        if table == "responses":
+            return known(self._undropped(table), "response_id", self.response_ids, null=False)
+        if table == "preferences":
+            return mask_preferences(self._undropped(table), self.prompt_ids, self.response_ids)
+        if table == "token_scores":
+            rows = known(self._of_lineage(table), "prompt_id", self.prompt_ids, null=True)
+            return known(rows, "response_id", self.response_ids, null=False)
+        present = {
+            "prompts": self.prompt_ids,
+            "responses": self.response_ids,
+            "preferences": self["preferences"].select("preference_id").collect(),
+        }
+        return mask_annotations(self._undropped(table), present)
+
+    @cached_property
+    def prompt_ids(self) -> pl.DataFrame:
+        """One column, prompt_id: the prompts in the view. A dropped prompt hides what was derived from it."""
+        links = self._undropped("prompts").select(id="prompt_id", parent="parent_id").collect()
+        return with_ancestors(links).rename({"id": "prompt_id"})
+
+    @cached_property
+    def response_ids(self) -> pl.DataFrame:
+        """One column, response_id: the responses in the view, with their prompt and the prefix that they continue."""
+        rows = known(self._undropped("responses"), "prompt_id", self.prompt_ids, null=False)
+        links = rows.select(id="response_id", parent="prefix_id").collect()
+        return with_ancestors(links).rename({"id": "response_id"})
