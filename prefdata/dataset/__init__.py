@@ -2,6 +2,7 @@
 
 from prefdata.dataset.dataset import Dataset
 from prefdata.dataset.log import Plan, Snapshot, StepRecord
+from prefdata.dataset.status import Status, status
 from prefdata.dataset.view import Lineage, View
 
-__all__ = ["Dataset", "Lineage", "Plan", "Snapshot", "StepRecord", "View"]
+__all__ = ["Dataset", "Lineage", "Plan", "Snapshot", "Status", "StepRecord", "View", "status"]

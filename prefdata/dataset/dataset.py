@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ from prefdata.schema import KEYS, SCHEMA_VERSION, TARGETS, Row, arrow_table, che
 from prefdata.schema import drop as drop_row
 
 MARKER = "prefdata.json"
-Made = Mapping[str, "Sequence[Row] | pl.DataFrame"]
+Made = Mapping[str, Sequence[Row]] | Mapping[str, pl.DataFrame] | Mapping[str, Sequence[Row] | pl.DataFrame]
+"""Rows by table, as dicts or as frames."""
 
 
 class Dataset:
@@ -94,6 +96,7 @@ class Dataset:
         name: str = "main",
         at: int | None = None,
         shard: int | None = None,
+        made_by: Mapping[str, Sequence[str]] | None = None,
     ) -> View:
         """The live rows, pinned to one commit.
 
@@ -103,10 +106,17 @@ class Dataset:
             name: the named view whose drops hold beside main's.
             at: as of this commit.
             shard: only this shard's groups.
+            made_by: by table, the names of the only steps whose rows are read (`step`, or `pipeline/step`).
+
+        Raises:
+            DataError: `made_by` names a step that is not live.
         """
         snapshot = self.log.snapshot(self.at if at is None else at)
         if lineage is None:
             lineage = full_lineage(snapshot, pipeline)
+        if made_by:
+            narrow = {table: snapshot.named(names) for table, names in made_by.items()}
+            lineage = replace(lineage, narrow=narrow)
         return View(self.path, snapshot, lineage, name, shard)
 
     def rows(self, table: str) -> pl.LazyFrame:

@@ -11,7 +11,7 @@ import contextlib
 import json
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -106,6 +106,25 @@ class Snapshot:
     def free_steps(self) -> tuple[str, ...]:
         """Imports and labels: live without a plan."""
         return tuple(step for step, record in self.steps.items() if record.kind in ("import", "labels"))
+
+    def named(self, names: Iterable[str]) -> frozenset[str]:
+        """The fingerprints of the live steps that are called so: `step`, or `pipeline/step`.
+
+        Raises:
+            DataError: no live step is called so.
+        """
+        called: dict[str, set[str]] = {}
+        for (pipeline, _), plan in self.plans.items():
+            for step in plan.steps:
+                for name in (plan.name_of(step), f"{pipeline}/{plan.name_of(step)}"):
+                    called.setdefault(name, set()).add(step)
+        found: set[str] = set()
+        for name in names:
+            if name not in called:
+                known = ", ".join(sorted(name for name in called if "/" not in name)) or "none"
+                raise DataError(f"no live step is called {name!r} (there are: {known})")
+            found |= called[name]
+        return frozenset(found)
 
     def parts(self, table: str) -> Iterator[tuple[int, Part]]:
         """The parts of a table with the number of the commit that added each, oldest first."""

@@ -96,8 +96,21 @@ class View(Mapping[str, pl.LazyFrame]):
         return self._masked(table).select(columns)
 
     @cached_property
+    def groups_done(self) -> dict[tuple[str, str], set[str]]:
+        """By pipeline and step, the groups that the step has worked on."""
+        done: dict[tuple[str, str], set[str]] = {}
+        for pipeline, step, group in self._last_notes.select("pipeline", "step", "group_id").iter_rows():
+            done.setdefault((pipeline, step), set()).add(group)
+        return done
+
+    @cached_property
     def _runs(self) -> pl.DataFrame:
         """step, group_id, _commit: the commits that hold the last run of each group."""
+        return self._last_notes.select("step", "group_id", pl.col("_run").alias(COMMIT)).unique()
+
+    @cached_property
+    def _last_notes(self) -> pl.DataFrame:
+        """pipeline, step, group_id, _run: the last note of progress for each."""
         pairs = pl.DataFrame(self.lineage.runs, schema={"pipeline": pl.String, "step": pl.String}, orient="row")
         steps = [step for _, step in self.lineage.runs]
         return (
@@ -105,8 +118,7 @@ class View(Mapping[str, pl.LazyFrame]):
             .join(pairs.unique().lazy(), on=["pipeline", "step"], how="semi", maintain_order="left")
             .with_columns(pl.coalesce("run", COMMIT).alias("_run"))
             .unique(["pipeline", "step", "group_id"], keep="last", maintain_order=True)
-            .select("step", "group_id", pl.col("_run").alias(COMMIT))
-            .unique()
+            .select("pipeline", "step", "group_id", "_run")
             .collect()
         )
 
@@ -138,6 +150,12 @@ class View(Mapping[str, pl.LazyFrame]):
         return rows.unique(key, keep="first" if table == "prompts" else "last", maintain_order=True)
 
     @cached_property
+    def errors(self) -> pl.DataFrame:
+        """response_id, group_id, step of the live responses that are hidden because making them failed."""
+        rows = self._of_lineage("responses").filter(pl.col("finish_reason") == "error")
+        return known(rows, "prompt_id", self.prompt_ids, null=False).select("response_id", "group_id", "step").collect()
+
+    @cached_property
     def dropped(self) -> pl.DataFrame:
         """table, id, reason, step of every row that a drop hides from this view. People's rows beat steps'."""
         rows = self._of_lineage("drops").filter(pl.col("view").is_in(["main", self.name])).collect()
@@ -148,18 +166,19 @@ class View(Mapping[str, pl.LazyFrame]):
         last = last.unique(["table", "id"], keep="last", maintain_order=True)
         return last.filter(~pl.col("restore").fill_null(False)).select("table", "id", "reason", "step", "group_id")
 
-    def _undropped(self, table: str) -> pl.LazyFrame:
+    def undropped(self, table: str) -> pl.LazyFrame:
+        """The rows of a table before masks: all the rules but the last."""
         ids = self.dropped.filter(pl.col("table") == table).select(pl.col("id").alias(KEYS[table]))
         rows = self._one_each(table)
         return rows if ids.is_empty() else rows.join(ids.lazy(), on=KEYS[table], how="anti", maintain_order="left")
 
     def _masked(self, table: str) -> pl.LazyFrame:
         if table == "prompts":
-            return known(self._undropped(table), "prompt_id", self.prompt_ids, null=False)
+            return known(self.undropped(table), "prompt_id", self.prompt_ids, null=False)
         if table == "responses":
-            return known(self._undropped(table), "response_id", self.response_ids, null=False)
+            return known(self.undropped(table), "response_id", self.response_ids, null=False)
         if table == "preferences":
-            return mask_preferences(self._undropped(table), self.prompt_ids, self.response_ids)
+            return mask_preferences(self.undropped(table), self.prompt_ids, self.response_ids)
         if table == "token_scores":
             rows = known(self._of_lineage(table), "prompt_id", self.prompt_ids, null=True)
             return known(rows, "response_id", self.response_ids, null=False)
@@ -168,17 +187,17 @@ class View(Mapping[str, pl.LazyFrame]):
             "responses": self.response_ids,
             "preferences": self["preferences"].select("preference_id").collect(),
         }
-        return mask_annotations(self._undropped(table), present)
+        return mask_annotations(self.undropped(table), present)
 
     @cached_property
     def prompt_ids(self) -> pl.DataFrame:
         """One column, prompt_id: the prompts in the view. A dropped prompt hides what was derived from it."""
-        links = self._undropped("prompts").select(id="prompt_id", parent="parent_id").collect()
+        links = self.undropped("prompts").select(id="prompt_id", parent="parent_id").collect()
         return with_ancestors(links).rename({"id": "prompt_id"})
 
     @cached_property
     def response_ids(self) -> pl.DataFrame:
         """One column, response_id: the responses in the view, with their prompt and the prefix that they continue."""
-        rows = known(self._undropped("responses"), "prompt_id", self.prompt_ids, null=False)
+        rows = known(self.undropped("responses"), "prompt_id", self.prompt_ids, null=False)
         links = rows.select(id="response_id", parent="prefix_id").collect()
         return with_ancestors(links).rename({"id": "response_id"})

@@ -3,13 +3,14 @@
 A step is a small pydantic model; its fields are its YAML keys. A `GroupStep` is async and sees one group (a root prompt
 and all that belongs to it) at a time: write one where models are asked. A `TableStep` computes on whole polars columns.
 Both return the rows they made, by table; the runtime owns concurrency, caching, retries, budgets, progress and
-checkpoints, and fills in the `step` of each row (and its `group_id`, where it can only be one).
+checkpoints, and fills in the `step` of each row. A `SourceStep` brings rows in, a `Sink` writes files.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
 import polars as pl
@@ -45,10 +46,12 @@ class Group:
 class Context(Protocol):
     """What the runtime offers to a running step."""
 
-    dataset_path: str
+    dataset: Path
     """The dataset's folder, for steps that write files (export, report)."""
-    view: str
-    """The named view that the step reads."""
+    folder: Path
+    """Where the pipeline's file stands: relative paths are looked up in the working folder, then there."""
+    commit: int
+    """The commit that the step reads."""
     pipeline: str
     """The running pipeline's name."""
 
@@ -125,6 +128,29 @@ class TableStep(Step):
             tables: one frame for each entry of `reads` (consensus rows are in `annotations`), every column of the
                 schema present, sorted by id. Scope `group`: the groups that need work, whole; what is made for
                 one must not depend on the others. Scope `dataset`: everything.
+            context: what the runtime offers.
+        """
+        raise NotImplementedError
+
+
+class SourceStep(Step):
+    """A step that brings rows in from outside. Its rows are compared group by group with what it brought before."""
+
+    writes: ClassVar[frozenset[str]] = frozenset({"prompts", "responses", "annotations"})
+
+    def run(self, context: Context) -> Rows:
+        """All rows, in their order, by table; each has its group_id."""
+        raise NotImplementedError
+
+
+class Sink(Step):
+    """A step that writes files from what is live. It runs whenever its pipeline runs."""
+
+    def run(self, view: Mapping[str, pl.LazyFrame], context: Context) -> None:
+        """Write.
+
+        Args:
+            view: the live tables, as the step reads them.
             context: what the runtime offers.
         """
         raise NotImplementedError

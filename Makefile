@@ -1,0 +1,48 @@
+# Everything runs in .venv. PYTHON is any Python from 3.11 to 3.13.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+MODEL := smollm2-135m-instruct
+DEMO := runs/quickstart
+STAMP := $(VENV)/.installed
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export GRADIO_ANALYTICS_ENABLED := False
+export HF_HUB_DISABLE_TELEMETRY := 1
+export VLLM_NO_USAGE_STATS := 1
+
+.PHONY: setup demo test lint bench clean
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[local,train,dev]"
+	$(BIN)/prefdata models fetch $(MODEL)
+	touch $(STAMP)
+
+# From prompts to a trained model, offline once installed.
+demo: setup
+	HF_HUB_OFFLINE=1 $(BIN)/prefdata run quickstart --dataset $(DEMO)
+	HF_HUB_OFFLINE=1 $(BIN)/prefdata train --data $(DEMO)/exports/pairs.parquet --model $(MODEL) --loss dpo \
+		--out $(DEMO)/model --lora 8 --steps 20 --set batch_size=2 --set max_length=512
+	$(BIN)/prefdata show $(DEMO) --pairs 3
+	@echo
+	@echo "Parquet  $(DEMO)/exports/pairs.parquet  $(DEMO)/exports/lists.parquet"
+	@echo "report   $(DEMO)/report.html"
+	@echo "model    $(DEMO)/model/"
+	@echo "These labels exercise the pipeline; they are no measure of quality: see what the report says of the judge."
+
+test: setup
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+lint: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy prefdata annotators ui
+
+bench: setup
+	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/line.py
+
+clean:
+	rm -rf $(VENV) build *.egg-info

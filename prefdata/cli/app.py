@@ -1,0 +1,23 @@
+"""The list of commands. Each stands in the module named after what it works on."""
+
+from __future__ import annotations
+
+import typer
+
+from prefdata.cli import data, models, runs, training
+
+app = typer.Typer(
+    name="prefdata",
+    help="Make preference datasets and train on them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+for command in (runs.run, runs.plan, runs.show, data.sql, data.export, training.train, data.report):
+    app.command()(command)
+app.command("import")(data.import_)
+app.add_typer(runs.recipes, name="recipes")
+app.add_typer(models.models, name="models")
+app.add_typer(models.cache, name="cache")

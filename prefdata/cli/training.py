@@ -1,0 +1,62 @@
+"""train."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from prefdata.cli.screen import errors, output
+
+
+def train(
+    config: Annotated[Path | None, typer.Argument(help="A YAML file with any of the options.")] = None,
+    data: Annotated[Path | None, typer.Option(help="An exported Parquet file.")] = None,
+    model: Annotated[str | None, typer.Option(help="A folder, a hub id, or smollm2-135m-instruct.")] = None,
+    loss: Annotated[str | None, typer.Option(help="dpo, plackett-luce, or one of your plugins'.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The folder to write.")] = None,
+    max_steps: Annotated[int | None, typer.Option("--steps", min=1, help="Optimiser steps.")] = None,
+    lora: Annotated[int | None, typer.Option(min=0, help="Rank of the LoRA adapters; 0 trains all weights.")] = None,
+    plugin: Annotated[list[str] | None, typer.Option("--plugin", help="A Python file that registers losses.")] = None,
+    sets: Annotated[list[str] | None, typer.Option("--set", help="Any other option: key=value.")] = None,
+) -> None:
+    """Train a model on an exported file, and write a folder that transformers loads.
+
+    Example: `prefdata train --data pairs.parquet --model smollm2-135m-instruct --loss dpo --out model`
+    """
+    import yaml
+
+    from prefdata.engines.models import resolve
+    from prefdata.errors import PrefdataError
+    from prefdata.train import TrainConfig
+    from prefdata.train import train as run_training
+    from prefdata.train.errors import TrainError
+
+    given: dict[str, Any] = {}
+    where = "train"
+    if config is not None:
+        where = str(config)
+        try:
+            given = yaml.safe_load(config.read_text(encoding="utf-8")) or {}
+        except (OSError, yaml.YAMLError) as error:
+            raise PrefdataError(f"{config} cannot be read: {error}") from error
+        if not isinstance(given, dict):
+            raise PrefdataError(f"{config}: it holds options, one `key: value` a line")
+    for assignment in sets or ():
+        key, equals, text = assignment.partition("=")
+        if not equals:
+            raise PrefdataError(f"--set {assignment}: it is written key=value")
+        given[key] = yaml.safe_load(text)
+    options = {"data": data, "model": model, "loss": loss, "out": out, "max_steps": max_steps, "lora": lora}
+    given.update({key: value for key, value in options.items() if value is not None})
+    if plugin:
+        given["plugins"] = [*given.get("plugins", ()), *plugin]
+    try:
+        if given.get("model"):
+            given["model"] = resolve(str(given["model"]))
+        result = run_training(TrainConfig.from_mapping(given, where), say=lambda line: errors.print(escape(line)))
+    except TrainError as error:
+        raise PrefdataError(str(error)) from error
+    output.print(escape(str(result.out)))

@@ -1,0 +1,147 @@
+"""What `show` says of a dataset: its steps, what is dropped and hidden, what is not finished, what it cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import polars as pl
+
+from prefdata.dataset.dataset import Dataset
+from prefdata.dataset.log import Snapshot
+from prefdata.dataset.view import WHOLE, View, pipeline_key
+from prefdata.schema import CORE_TABLES, KEYS
+
+
+@dataclass(frozen=True)
+class StepStatus:
+    """One live step.
+
+    Attributes:
+        pipeline: its pipeline; `import` or `labels` for rows that no pipeline made.
+        name: what the pipeline calls it.
+        fingerprint: as it stands in the `step` column.
+        rows: live rows by table, in the view main.
+        note: what is not as it should be: not run yet, not finished, or rests on rows that are no longer live.
+    """
+
+    pipeline: str
+    name: str
+    fingerprint: str
+    rows: dict[str, int] = field(default_factory=dict)
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Status:
+    """A dataset at one commit.
+
+    Attributes:
+        commit: its number.
+        counts: live rows by table.
+        hidden: rows that no drop names, hidden because what they are about is not in the view, by table.
+        dropped: table, reason, step, n.
+        statuses: annotator, status, n: of the live annotations, only those that are not ok.
+        cost: step, model, calls, cached, prompt_tokens, completion_tokens, money.
+        steps: every live step, in order.
+    """
+
+    commit: int
+    counts: dict[str, int]
+    hidden: dict[str, int]
+    dropped: pl.DataFrame
+    statuses: pl.DataFrame
+    cost: pl.DataFrame
+    steps: list[StepStatus]
+
+
+def status(dataset: Dataset, *, at: int | None = None, pipeline: str | None = None) -> Status:
+    """Count what a dataset holds.
+
+    Args:
+        dataset: which.
+        at: as of this commit.
+        pipeline: only what this pipeline made, beside imports and labels.
+    """
+    view = dataset.view(at=at, pipeline=pipeline)
+    tables = [table for table in CORE_TABLES if table not in ("drops", "token_scores")]
+    frames = {table: view[table].collect() for table in tables}
+    dropped = view.dropped.group_by("table", "reason", "step", maintain_order=True).len("n")
+    hidden = {}
+    for table in tables:
+        undropped = view.undropped(table).select(pl.len()).collect().item()
+        if undropped > frames[table].height:
+            hidden[table] = undropped - frames[table].height
+    not_ok = frames["annotations"].filter(pl.col("status") != "ok")
+    return Status(
+        commit=view.snapshot.number,
+        counts={table: frame.height for table, frame in frames.items()},
+        hidden=hidden,
+        dropped=dropped,
+        statuses=not_ok.group_by("annotator", "status", maintain_order=True).len("n"),
+        cost=_cost(view),
+        steps=_steps(view, frames, pipeline),
+    )
+
+
+def _cost(view: View) -> pl.DataFrame:
+    paid = ~pl.col("cached")
+    return (
+        view["calls"]
+        .group_by("step", "model", maintain_order=True)
+        .agg(
+            paid.sum().alias("calls"),
+            pl.col("cached").sum(),
+            *(pl.col(name).filter(paid).sum() for name in ("prompt_tokens", "completion_tokens", "money")),
+        )
+        .collect()
+    )
+
+
+def _steps(view: View, frames: dict[str, pl.DataFrame], pipeline: str | None) -> list[StepStatus]:
+    rows: dict[str, dict[str, int]] = {}
+    for table, frame in frames.items():
+        for step, count in frame.group_by("step").len().iter_rows():
+            rows.setdefault(step, {})[table] = count
+    for step, count in view.dropped.group_by("step").len().iter_rows():
+        rows.setdefault(step, {})["drops"] = count
+    snapshot = view.snapshot
+    made = [
+        StepStatus(snapshot.steps[step].kind, snapshot.steps[step].name, step, rows.get(step, {}))
+        for step in snapshot.free_steps
+    ]
+    done = view.groups_done
+    groups = set(frames["prompts"]["group_id"])
+    stale = _resting_on_nothing(frames)
+    for key, plan in snapshot.plans.items():
+        if pipeline in (None, key[0]):
+            for step in plan.steps:
+                note = _note(done.get((pipeline_key(*key), step)), groups, snapshot, step)
+                if step in stale:
+                    note = "; ".join(filter(None, [note, f"{stale[step]:,} rows rest on judgements no longer live"]))
+                made.append(StepStatus(key[0], plan.name_of(step), step, rows.get(step, {}), note))
+    return made
+
+
+def _note(done: set[str] | None, groups: set[str], snapshot: Snapshot, step: str) -> str:
+    if snapshot.steps[step].kind in ("export", "report", "ingest"):
+        return ""
+    if done is None:
+        return "not run yet"
+    missing = 0 if WHOLE in done else len(groups - done)
+    return f"not finished: {len(groups) - missing:,} of {len(groups):,} prompts" if missing else ""
+
+
+def _resting_on_nothing(frames: dict[str, pl.DataFrame]) -> dict[str, int]:
+    """By step, the live preferences that name an annotation which is not live."""
+    live = frames["annotations"].select(pl.col(KEYS["annotations"]).alias("annotation_ids"))
+    return dict(
+        frames["preferences"]
+        .select("step", "preference_id", "annotation_ids")
+        .explode("annotation_ids")
+        .filter(pl.col("annotation_ids").is_not_null())
+        .join(live, on="annotation_ids", how="anti")
+        .unique("preference_id")
+        .group_by("step")
+        .len()
+        .iter_rows()
+    )

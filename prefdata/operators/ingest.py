@@ -1,0 +1,52 @@
+"""`ingest`: bring prompts, and what else a file holds, into a pipeline."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from prefdata.errors import PipelineError
+from prefdata.formats import read
+from prefdata.pipeline.registry import step
+from prefdata.pipeline.spec import find_file
+from prefdata.pipeline.step import Context, SourceStep
+from prefdata.schema import Rows
+
+
+@step("ingest")
+class Ingest(SourceStep):
+    """Read a file in one of the formats of `prefdata import`.
+
+    The file is input, not configuration: it is compared row by row with what was read before. New prompts are worked
+    on, changed ones again, and those taken away are no longer live.
+    """
+
+    format: str = Field("prompts", description="Of the file: prompts, ranked, hh-rlhf, oasst, ukpconvarg, trl-pairs.")
+    path: str = Field(
+        description="A file or folder, from the working folder or the pipeline's; `sample:` is our own data."
+    )
+    limit: int | None = Field(None, ge=1, description="Take the first so many prompts of the file only.")
+
+    def resolved(self) -> dict[str, Any]:
+        """Where the rows lie and how many are taken does not name the step: the rows are its input."""
+        fields = super().resolved()
+        return {key: value for key, value in fields.items() if key not in ("path", "limit")}
+
+    def run(self, context: Context) -> Rows:
+        """See the class."""
+        found = find_file(self.path, context.folder)
+        if found is None:
+            raise PipelineError(
+                f"step {self.name!r}: there is no {self.path!r}, neither in the working folder nor in {context.folder}"
+            )
+        taken = read(self.format, found)
+        if taken.note:
+            context.log(taken.note)
+        for reason, count in sorted(taken.left_out.items()):
+            context.log(f"{count:,} rows of {found.name} left out: {reason}")
+        if self.limit is None:
+            return taken.rows
+        groups = list(dict.fromkeys(row["group_id"] for row in taken.rows.get("prompts", [])))[: self.limit]
+        kept = set(groups)
+        return {table: [row for row in rows if row["group_id"] in kept] for table, rows in taken.rows.items()}

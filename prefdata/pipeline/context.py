@@ -1,0 +1,92 @@
+"""What the runtime offers to a running step: rows that are already there, and models."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from prefdata.engines.base import Answer, Engine, Request
+from prefdata.pipeline.progress import Prior
+from prefdata.schema import Row
+
+logger = logging.getLogger("prefdata.run")
+
+
+class StoppedError(Exception):
+    """The run is stopping: nothing new is started. Never seen by users."""
+
+
+class Asker(Protocol):
+    """What answers requests: `prefdata.engines.client.Client`, or the plan's stand-in."""
+
+    async def ask(self, engine_name: str, request: Request, *, step: str, revision: int = 1) -> Answer:
+        """Answer one request; see `Context.ask`."""
+        ...
+
+
+@dataclass
+class Halt:
+    """Why nothing new is to be started, once there is a reason."""
+
+    reason: str = ""
+    exit_code: int = 0
+    error: BaseException | None = None
+
+    def stop(self, reason: str, exit_code: int, error: BaseException | None = None) -> None:
+        """Set the reason; the first one stands."""
+        if not self.reason:
+            self.reason, self.exit_code, self.error = reason, exit_code, error
+
+
+@dataclass
+class RunContext:
+    """The `Context` of one group, or of one run of a column step."""
+
+    dataset: Path
+    folder: Path
+    commit: int
+    pipeline: str
+    fingerprint: str
+    engines: Mapping[str, Engine]
+    asker: Asker
+    halt: Halt
+    say: Callable[[str], None]
+    retried: frozenset[str] = frozenset()
+    prior: Mapping[str, Mapping[str, Prior]] = field(default_factory=dict)
+    calls: list[Row] = field(default_factory=list)
+    billed: set[str] = field(default_factory=set)
+    """Calls whose price some row of `calls` states, or will with this run's next commit: never to be stated twice."""
+
+    def engine(self, name: str) -> Engine:
+        """See `Context`."""
+        return self.engines[name]
+
+    async def once(self, table: str, row_id: str, make: Callable[[int], Awaitable[Row]]) -> Row:
+        """See `Context`."""
+        known = self.prior.get(table, {}).get(row_id)
+        if known is None:
+            return await make(1)
+        if not self._to_ask_again(known.row):
+            return known.row
+        return await make((known.row.get("revision") or known.times) + 1)
+
+    def _to_ask_again(self, row: Row) -> bool:
+        return row.get("status") in self.retried or row.get("finish_reason") == "error"
+
+    async def ask(self, engine: str, request: Request, *, revision: int = 1) -> Answer:
+        """See `Context`."""
+        if self.halt.reason:
+            raise StoppedError
+        answer = await self.asker.ask(engine, request, step=self.fingerprint, revision=revision)
+        if answer.call:
+            self.calls.append({**answer.call, "step": self.fingerprint})
+            if not answer.call["cached"]:
+                self.billed.add(answer.call_id)
+        return answer
+
+    def log(self, message: str) -> None:
+        """See `Context`."""
+        self.say(message)

@@ -1,0 +1,108 @@
+"""Fingerprints: what names a step run, and whose rows a step reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from prefdata.dataset import Lineage, Snapshot, StepRecord
+from prefdata.dataset.view import pipeline_key
+from prefdata.engines.base import Engine
+from prefdata.errors import PipelineError
+from prefdata.pipeline.registry import nearest
+from prefdata.pipeline.spec import SPECIAL_SOURCES, Pipeline
+from prefdata.pipeline.step import CONSENSUS, Step
+from prefdata.schema import canonical_json, make_id
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A step with its fingerprint.
+
+    Attributes:
+        step: the step.
+        fingerprint: `name@digest`, as it stands in the `step` column.
+        record: what the log keeps of it.
+    """
+
+    step: Step
+    fingerprint: str
+    record: StepRecord
+
+
+def resolve(pipeline: Pipeline, engines: Mapping[str, Engine]) -> list[Resolved]:
+    """Fingerprint every step of a pipeline, in order.
+
+    A fingerprint hashes the step's kind, code version and name, its fields after resolving (engines by their
+    identity), and the fingerprints of the steps whose rows it reads. What only drops rows is left out: drops change
+    what is read, and progress is noted for what was read.
+    """
+    made: list[Resolved] = []
+    for step in pipeline.steps:
+        inputs = tuple(earlier.fingerprint for earlier in made if feeds(earlier.step, step))
+        fields = _fields(step, engines)
+        digest = make_id("step", step.kind, step.version, step.name, fields, inputs, list(step.reads_))[:16]
+        fingerprint = f"{step.name}@{digest}"
+        record = StepRecord(fingerprint, str(step.name), step.kind, step.scope, fields, inputs)
+        made.append(Resolved(step, fingerprint, record))
+    return made
+
+
+def _fields(step: Step, engines: Mapping[str, Engine]) -> dict[str, Any]:
+    fields = step.resolved()
+    for key in step.engine_fields:
+        value = getattr(step, key)
+        if isinstance(value, str):
+            fields[key] = engines[value].identity
+        elif value is not None:
+            fields[key] = [engines[name].identity for name in value]
+    if step.from_:
+        fields["from"] = list(step.from_)
+    try:
+        canonical_json(fields)
+    except (TypeError, ValueError) as error:
+        raise PipelineError(f"step {step.name!r}: its fields cannot be written down: {error}") from error
+    return fields
+
+
+def feeds(earlier: Step, later: Step) -> bool:
+    """Whether rows that `earlier` makes are among what `later` reads."""
+    shared = earlier.writes & later.reads
+    if later.from_ and later.narrows is not None and earlier.name not in later.from_:
+        narrowed = {later.narrows, CONSENSUS} if later.narrows == "annotations" else {later.narrows}
+        shared -= narrowed
+    return bool(shared)
+
+
+def lineage_of(
+    pipeline: Pipeline, resolved: list[Resolved], position: int, snapshot: Snapshot, round_number: int = 0
+) -> Lineage:
+    """Whose rows the step at `position` reads: imports, labels, earlier steps, and other pipelines by `reads:`."""
+    step = resolved[position].step
+    key = pipeline_key(pipeline.name, round_number)
+    runs = [(key, earlier.fingerprint) for earlier in resolved[:position]]
+    names = {str(earlier.step.name): earlier.fingerprint for earlier in resolved[:position]}
+    for other in step.reads_:
+        plan = snapshot.plans.get((other, 0))
+        if plan is None:
+            known = sorted({name for name, _ in snapshot.plans})
+            raise PipelineError(
+                f"{pipeline.where(step)}: reads names the pipeline {other!r}, which this dataset does not have"
+                f"{nearest(other, known)}"
+            )
+        runs += [(pipeline_key(other), fingerprint) for fingerprint in plan.steps]
+        names.update({f"{other}/{plan.name_of(fingerprint)}": fingerprint for fingerprint in plan.steps})
+    narrow: dict[str, frozenset[str]] = {}
+    if step.from_ and step.narrows is not None:
+        sources: set[str] = set()
+        for source in step.from_:
+            if source in SPECIAL_SOURCES:
+                kind = SPECIAL_SOURCES[source]
+                sources.update(free for free in snapshot.free_steps if snapshot.steps[free].kind == kind)
+            elif source in names:
+                sources.add(names[source])
+            else:
+                raise PipelineError(f"{pipeline.where(step)}: from names {source!r}, which nothing is called")
+        narrow[step.narrows] = frozenset(sources)
+    return Lineage(tuple(runs), snapshot.free_steps, narrow)

@@ -1,0 +1,193 @@
+"""The plan: what a run would ask and cost, found by running it for real on a fork of the dataset, with no model behind.
+
+Ids are named by what is asked, so responses that do not exist yet have their ids already, and what is asked about them
+can be counted. Where an answer decides what comes next (a filter drops what was written), nothing is dropped, and the
+count is an upper bound that the run never exceeds.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from prefdata.dataset import Dataset
+from prefdata.dataset.dataset import MARKER
+from prefdata.engines import RequestCache
+from prefdata.engines.base import Answer, Engine, Reply, Request
+from prefdata.pipeline.display import Display
+from prefdata.pipeline.run import make_engines, run_blocking
+from prefdata.pipeline.runtime import Options, Runtime, StepResult
+from prefdata.pipeline.spec import Pipeline, engine_names, load
+from prefdata.pipeline.step import Sink
+from prefdata.schema import make_id
+
+CHARACTERS_PER_TOKEN = 4
+"""Rough, for English; the plan says that its tokens are an estimate."""
+
+
+@dataclass
+class StepPlan:
+    """What one step would ask.
+
+    Attributes:
+        name: of the step.
+        engines: the engines it asks.
+        calls: model calls to be paid for.
+        cached: answers that the request cache holds.
+        exact: whether `calls` is exact; otherwise it is an upper bound.
+        prompt_tokens: estimate.
+        completion_tokens: upper bound: what the step allows.
+        money: upper bound in USD; None where no engine has a price.
+    """
+
+    name: str
+    engines: list[str]
+    calls: int = 0
+    cached: int = 0
+    exact: bool = True
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    money: float | None = None
+
+
+@dataclass
+class PipelinePlan:
+    """What a run would ask, step by step."""
+
+    pipeline: str
+    dataset: str
+    steps: list[StepPlan] = field(default_factory=list)
+
+    @property
+    def calls(self) -> int:
+        """Of all steps."""
+        return sum(step.calls for step in self.steps)
+
+    @property
+    def exact(self) -> bool:
+        """Whether every step's number is exact."""
+        return all(step.exact for step in self.steps)
+
+
+def plan(
+    pipeline: str | Path | Pipeline,
+    dataset: str | Path | None = None,
+    *,
+    name: str | None = None,
+    sets: Sequence[str] = (),
+    limit: int | None = None,
+    retry: Sequence[str] = (),
+) -> PipelinePlan:
+    """Count the model calls that a run would still make. Asks no model and changes nothing.
+
+    Args:
+        pipeline: a YAML file, or the name of a recipe.
+        dataset: as for `run`; it need not exist yet.
+        name: as for `run`.
+        sets: as for `run`.
+        limit: as for `run`.
+        retry: as for `run`.
+
+    Raises:
+        PrefdataError: as `run`; also where an engine lacks a capability.
+    """
+    spec = pipeline if isinstance(pipeline, Pipeline) else load(pipeline, name=name, sets=sets)
+    folder = Path(dataset or Path("runs") / spec.name)
+    with tempfile.TemporaryDirectory(prefix="prefdata-plan-") as scratch:
+        fork = _fork(folder, Path(scratch) / "fork")
+        engines = make_engines(spec)
+        counter = _Counter(
+            engines,
+            RequestCache(),
+            {str(step.name): StepPlan(str(step.name), engine_names(step)) for step in spec.steps},
+        )
+        runtime = _DryRuntime(
+            fork, spec, engines, counter, options=Options(limit=limit, retry=tuple(retry)), display=Display(quiet=True)
+        )
+        run_blocking(runtime.run)
+        if runtime.halt.error is not None:
+            raise runtime.halt.error
+        return PipelinePlan(spec.name, str(folder), list(counter.plans.values()))
+
+
+def _fork(folder: Path, scratch: Path) -> Dataset:
+    """A dataset that begins as the one in `folder` is, and whose commits touch nothing of it."""
+    fork = Dataset.create(scratch)
+    if not (folder / MARKER).exists():
+        return fork
+    source = Dataset(folder)
+    marker = json.loads((scratch / MARKER).read_text())
+    (scratch / MARKER).write_text(json.dumps({**marker, "uid": source.uid, "shards": source.shards}))
+    for commit in source.snapshot.commits:
+        name = f"{commit.number:08d}.json"
+        entry = json.loads((folder / "log" / name).read_bytes())
+        for part in entry.get("parts", ()):
+            part["path"] = str((folder / part["path"]).resolve())
+        (scratch / "log" / name).write_text(json.dumps(entry))
+    return Dataset(scratch)
+
+
+class _Counter:
+    """Stands where the client stands: counts what would be asked, and answers with a stand-in."""
+
+    def __init__(self, engines: Mapping[str, Engine], cache: RequestCache, plans: dict[str, StepPlan]) -> None:
+        self.engines, self.cache, self.plans = engines, cache, plans
+        self.inexact = False
+        self._seen: set[str] = set()
+
+    async def ask(self, engine_name: str, request: Request, *, step: str, revision: int = 1) -> Answer:
+        """Count a request once; a cached one is answered from the cache."""
+        engine = self.engines[engine_name]
+        tag = f"{request.tag}#{revision}" if revision > 1 else request.tag
+        payload = {**request.payload(), **({"tag": tag} if tag else {})}
+        call_id = make_id("call", engine.identity, payload)
+        counted = self.plans[step.rpartition("@")[0]]
+        counted.exact = counted.exact and not self.inexact
+        entry = self.cache.get(call_id)
+        if entry is not None:
+            counted.cached += call_id not in self._seen
+            self._seen.add(call_id)
+            return Answer(entry.reply, "refused" if entry.reply.finish_reason == "refusal" else "ok", call_id)
+        if call_id not in self._seen:
+            self._seen.add(call_id)
+            self._count(counted, engine, request)
+        return Answer(_stand_in(request), "ok", call_id)
+
+    def _count(self, counted: StepPlan, engine: Engine, request: Request) -> None:
+        asked = sum(len(str(turn.get("content") or "")) for turn in request.messages) + len(request.continuation)
+        written = request.max_tokens if request.capability == "generate" else 0
+        counted.calls += 1
+        counted.prompt_tokens += asked // CHARACTERS_PER_TOKEN
+        counted.completion_tokens += written
+        if engine.price is not None:
+            paid = engine.price.money(asked // CHARACTERS_PER_TOKEN, written)
+            counted.money = (counted.money or 0.0) + paid
+
+
+def _stand_in(request: Request) -> Reply:
+    labels = len(request.labels)
+    if request.capability == "label_probs":
+        return Reply(values=(1 / labels,) * labels, mass=1.0)
+    if request.capability == "generate":
+        seed = f" {request.seed}" if request.seed is not None else ""
+        return Reply(text=f"(not written yet{seed})", completion_tokens=request.max_tokens)
+    return Reply(values=(-1.0,))
+
+
+class _DryRuntime(Runtime):
+    """Runs every step but sinks, and lets no filter act on what is only stood in for."""
+
+    asker: _Counter
+
+    async def _run_step(self, position: int, done: StepResult) -> None:
+        step = self.resolved[position].step
+        if isinstance(step, Sink):
+            return
+        unknown = any(plan.calls for plan in self.asker.plans.values())
+        if unknown and "drops" in step.writes:
+            self.asker.inexact = True
+            return
+        await super()._run_step(position, done)

@@ -1,0 +1,164 @@
+"""Running a pipeline from Python or the command line: engines, cache, budget, signals, and the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, TypeVar
+
+import polars as pl
+
+from prefdata.dataset import Dataset
+from prefdata.engines import Budget, Client, RequestCache, engine_from_config
+from prefdata.engines.base import Engine
+from prefdata.errors import PipelineError
+from prefdata.pipeline.context import Halt
+from prefdata.pipeline.display import Display, log_file
+from prefdata.pipeline.runtime import Options, RunResult, Runtime
+from prefdata.pipeline.spec import Pipeline, engine_names, load
+from prefdata.schema import STATUSES
+
+_T = TypeVar("_T")
+
+SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143}
+"""Signals that end a run in good order, and what the command line then exits with."""
+
+
+def run(
+    pipeline: str | Path | Pipeline,
+    dataset: str | Path | Dataset | None = None,
+    *,
+    name: str | None = None,
+    sets: Sequence[str] = (),
+    limit: int | None = None,
+    retry: Sequence[str] = (),
+    budget: str | None = None,
+    flush_seconds: float = 30.0,
+    display: Display | None = None,
+) -> RunResult:
+    """Run a pipeline. What a former run finished is not done again, and no model call is made twice.
+
+    Works inside a running event loop (a notebook) too.
+
+    Args:
+        pipeline: a YAML file, or the name of a recipe.
+        dataset: the folder; `runs/<name of the pipeline>` unless given. Made where there is none.
+        name: run it under this name, beside others (`--as`).
+        sets: `step.key=value`.
+        limit: work on the first so many prompts only.
+        retry: ask judgements with these statuses again, beside failed and timeout.
+        budget: `200000tokens` or `5.00usd`; nothing is asked once it is spent.
+        flush_seconds: commit finished work at least this often.
+        display: where progress is shown; nowhere unless given.
+
+    Returns:
+        What was done; `stopped` says why, where the run did not reach its end.
+
+    Raises:
+        PrefdataError: a sentence: the pipeline, the data or an engine cannot be used as they are.
+    """
+    spec = pipeline if isinstance(pipeline, Pipeline) else load(pipeline, name=name, sets=sets)
+    for status in retry:
+        if status not in STATUSES:
+            raise PipelineError(f"--retry {status}: the statuses are {', '.join(sorted(STATUSES))}")
+    target = dataset if isinstance(dataset, Dataset) else Dataset.create(dataset or Path("runs") / spec.name)
+    options = Options(limit=limit, retry=tuple(retry), flush_seconds=flush_seconds)
+    with log_file(target.path):
+        return run_blocking(lambda: _run(spec, target, options, budget, display or Display(quiet=True)))
+
+
+async def _run(
+    pipeline: Pipeline, dataset: Dataset, options: Options, budget: str | None, display: Display
+) -> RunResult:
+    engines = make_engines(pipeline)
+    billed = set(dataset.rows("calls").filter(~pl.col("cached")).select("call_id").collect()["call_id"])
+    client = Client(
+        engines,
+        RequestCache(),
+        payer=dataset.uid,
+        budget=Budget.parse(budget) if budget else None,
+        recorded=billed.__contains__,
+    )
+    halt = Halt()
+    runtime = Runtime(
+        dataset,
+        pipeline,
+        engines,
+        client,
+        options=options,
+        display=display,
+        usage=client.usage,
+        halt=halt,
+        billed=billed,
+    )
+    restore = _handle_signals(halt, display)
+    try:
+        result = await runtime.run()
+        result.usage = client.usage
+        return result
+    finally:
+        restore()
+        await client.close()
+
+
+def make_engines(pipeline: Pipeline) -> dict[str, Engine]:
+    """The engines that some step names; the others are not made, and need not exist."""
+    used = {name for step in pipeline.steps for name in engine_names(step)}
+    return {
+        name: engine_from_config(name, config, f"{pipeline.file}, engine {name!r}")
+        for name, config in pipeline.engines.items()
+        if name in used
+    }
+
+
+def _handle_signals(halt: Halt, display: Display) -> Callable[[], None]:
+    """Let Ctrl-C and SIGTERM finish what is in flight. Only the main thread gets signals."""
+    if threading.current_thread() is not threading.main_thread():
+        return lambda: None
+    loop = asyncio.get_running_loop()
+
+    def stop(number: signal.Signals) -> None:
+        if halt.reason:  # a second Ctrl-C: the user means it
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        halt.stop(f"stopped by {number.name}; run the same command again to go on", SIGNALS[number])
+        display.say("stopping: what is in flight is finished and committed (again to stop at once)")
+
+    for number in SIGNALS:
+        loop.add_signal_handler(number, stop, number)
+
+    def restore() -> None:
+        for number in SIGNALS:
+            loop.remove_signal_handler(number)
+
+    return restore
+
+
+def run_blocking(work: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
+    """Run a coroutine to its end, also from within a running event loop: then in a thread of its own."""
+    if not _in_event_loop():
+        return asyncio.run(work())
+    outcome: Future[_T] = Future()
+
+    def target() -> None:
+        try:
+            outcome.set_result(asyncio.run(work()))
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    thread = threading.Thread(target=target, name="prefdata-run")
+    thread.start()
+    thread.join()
+    return outcome.result()
+
+
+def _in_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

@@ -1,0 +1,459 @@
+"""The runtime: it runs the steps of a pipeline over a dataset, and owns concurrency, progress and checkpoints.
+
+A run first commits its plan (which steps are live). Then each step, in order, works on the groups whose input is not
+what it was when the step last ran over them; a group's rows and its progress are committed together. Whatever stops a
+run, the next one goes on from there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import polars as pl
+
+from prefdata.dataset import Dataset, Plan
+from prefdata.dataset.parts import frame_of
+from prefdata.dataset.view import WHOLE, Lineage, pipeline_key
+from prefdata.engines.base import Engine
+from prefdata.engines.budget import Usage
+from prefdata.errors import BudgetSpentError, EngineError, PipelineError, PrefdataError
+from prefdata.pipeline import progress
+from prefdata.pipeline.context import Asker, Halt, RunContext, StoppedError
+from prefdata.pipeline.display import Display, spent_text
+from prefdata.pipeline.fingerprint import Resolved, lineage_of, resolve
+from prefdata.pipeline.progress import Work, digests, readable
+from prefdata.pipeline.spec import Pipeline, engine_names
+from prefdata.pipeline.step import Group, GroupStep, Sink, SourceStep, Step, TableStep
+from prefdata.schema import KEYS, RETRIED_STATUSES, Row, Rows, canonical_json, check_annotations, make_id
+
+logger = logging.getLogger("prefdata.run")
+
+FAILED = 1
+"""Exit code of a run that an error stopped."""
+
+STOPPED = 3
+"""Exit code of a run that its budget or a dead server stopped; 130 and 143 are Ctrl-C's and SIGTERM's."""
+
+GROUPS_AT_ONCE = 2000
+"""How many groups are loaded together; bounds memory."""
+
+
+@dataclass
+class StepResult:
+    """What a step did in this run."""
+
+    name: str
+    fingerprint: str
+    groups: int = 0
+    rows: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+@dataclass
+class RunResult:
+    """What a run did.
+
+    Attributes:
+        dataset: the dataset's folder.
+        pipeline: the name it ran under.
+        steps: what each step did; a step that was up to date has no rows.
+        stopped: why the run ended before its end; empty where it did not.
+        exit_code: 0, or what the command line exits with.
+        usage: what it asked and paid: calls, cached, tokens, money.
+    """
+
+    dataset: Path
+    pipeline: str
+    steps: list[StepResult] = field(default_factory=list)
+    stopped: str = ""
+    exit_code: int = 0
+    usage: Usage = field(default_factory=Usage)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run, none of which changes what is made.
+
+    Attributes:
+        limit: work on the first so many groups only.
+        retry: statuses to ask again beside failed and timeout.
+        flush_seconds: commit finished groups at least this often.
+    """
+
+    limit: int | None = None
+    retry: tuple[str, ...] = ()
+    flush_seconds: float = 30.0
+
+
+class Runtime:
+    """Runs one pipeline over one dataset."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        pipeline: Pipeline,
+        engines: Mapping[str, Engine],
+        asker: Asker,
+        *,
+        options: Options | None = None,
+        display: Display | None = None,
+        usage: Usage | None = None,
+        halt: Halt | None = None,
+        billed: set[str] | None = None,
+    ) -> None:
+        self.dataset, self.pipeline, self.engines, self.asker = dataset, pipeline, engines, asker
+        self.options = options or Options()
+        self.display = display or Display(quiet=True)
+        self.usage = usage
+        self.halt = halt or Halt()
+        self.billed = set() if billed is None else billed
+        self.key = pipeline_key(pipeline.name)
+        self.retried = RETRIED_STATUSES | frozenset(self.options.retry)
+        self.resolved: list[Resolved] = []
+        self._described = {
+            table: set(dataset.rows(table).select(KEYS[table]).collect().to_series())
+            for table in ("criteria", "annotators")
+        }
+
+    async def run(self) -> RunResult:
+        """Run every step; stops early, with a reason in the result, when told to halt."""
+        check_capabilities(self.pipeline, self.engines)
+        self.resolved = resolve(self.pipeline, self.engines)
+        self._commit_plan()
+        result = RunResult(self.dataset.path, self.pipeline.name)
+        for position, resolved in enumerate(self.resolved):
+            if self.halt.reason:
+                break
+            started = time.monotonic()
+            done = StepResult(str(resolved.step.name), resolved.fingerprint)
+            try:
+                await self._run_step(position, done)
+            except (BudgetSpentError, EngineError) as error:
+                self.halt.stop(str(error), STOPPED, error)
+            except StoppedError:
+                pass
+            done.seconds = time.monotonic() - started
+            result.steps.append(done)
+            self._report(done)
+        result.stopped, result.exit_code = self.halt.reason, self.halt.exit_code
+        return result
+
+    def _commit_plan(self) -> None:
+        plan = Plan(self.pipeline.name, tuple(r.fingerprint for r in self.resolved), source=self.pipeline.source)
+        snapshot = self.dataset.snapshot
+        current = snapshot.plans.get((self.pipeline.name, 0))
+        if current is None or current.steps != plan.steps:
+            new = [r.record for r in self.resolved if r.fingerprint not in snapshot.steps]
+            self.dataset.commit({}, f"plan of {self.pipeline.name}", steps=new, plan=plan)
+
+    def _report(self, done: StepResult) -> None:
+        made = ", ".join(f"{count:,} {table}" for table, count in done.rows.items() if count and table in KEYS)
+        dropped = done.rows.get("drops")
+        if dropped:
+            made = ", ".join(filter(None, [made, f"{dropped:,} drops"]))
+        what = made or ("up to date" if not done.groups else "nothing new")
+        if done.groups or done.rows:
+            self.display.say(f"{done.name}: {what} ({done.groups:,} groups, {done.seconds:.1f} s)")
+        else:
+            self.display.say(f"{done.name}: {what}")
+        logger.info("%s %s so far: %s", self.pipeline.name, done.name, spent_text(self.usage) or "no calls")
+
+    async def _run_step(self, position: int, done: StepResult) -> None:
+        resolved = self.resolved[position]
+        step = resolved.step
+        lineage = lineage_of(self.pipeline, self.resolved, position, self.dataset.snapshot)
+        if isinstance(step, SourceStep):
+            self._run_source(resolved, step, done)
+        elif isinstance(step, Sink):
+            view = self.dataset.view(lineage=lineage, name=step.view)
+            await asyncio.to_thread(step.run, view, self._context(resolved, view.snapshot.number))
+            done.groups = 1
+        elif step.scope == "dataset":
+            await self._run_whole(resolved, lineage, done)
+        else:
+            shards: Iterable[int | None] = [None] if self.dataset.shards == 1 else range(self.dataset.shards)
+            for shard in shards:
+                await self._run_groups(resolved, lineage, shard, done)
+
+    def _context(self, resolved: Resolved, commit: int) -> RunContext:
+        return RunContext(
+            dataset=self.dataset.path,
+            folder=self.pipeline.folder,
+            commit=commit,
+            pipeline=self.pipeline.name,
+            fingerprint=resolved.fingerprint,
+            engines=self.engines,
+            asker=self.asker,
+            halt=self.halt,
+            say=lambda message: self.display.say(f"{resolved.step.name}: {message}"),
+            retried=self.retried,
+            billed=self.billed,
+        )
+
+    # Sources
+
+    def _run_source(self, resolved: Resolved, step: SourceStep, done: StepResult) -> None:
+        """Commit the groups whose rows are new or changed, and note those that are gone."""
+        made = step.run(self._context(resolved, self.dataset.snapshot.number))
+        groups: dict[str, Rows] = {}
+        for table, rows in made.items():
+            for row in rows:
+                groups.setdefault(row["group_id"], {}).setdefault(table, []).append(row)
+        current = {group: make_id("source", _timeless(rows)) for group, rows in groups.items()}
+        order = list(current)[: self.options.limit]
+        work = progress.work_for_groups(self.dataset, self.key, resolved.fingerprint, current, order=order)
+        merged: Rows = {}
+        for group in work.todo:
+            for table, rows in groups[group].items():
+                merged.setdefault(table, []).extend(rows)
+        self._commit(resolved, merged, work.todo, work, done)
+        if work.notes:
+            self._commit_notes(resolved, work.notes)
+
+    # Steps over columns
+
+    async def _run_whole(self, resolved: Resolved, lineage: Lineage, done: StepResult) -> None:
+        view = self.dataset.view(lineage=lineage, name=resolved.step.view)
+        tables = readable(view, resolved.step)
+        work = progress.work_for_whole(self.dataset, self.key, resolved.fingerprint, digests(tables))
+        if work.todo:
+            frames = {table: rows.collect() for table, rows in tables.items()}
+            made = await self._compute(resolved, frames, view.snapshot.number)
+            self._commit(resolved, made, work.todo, work, done)
+        elif work.notes:
+            self._commit_notes(resolved, work.notes)
+
+    async def _compute(
+        self, resolved: Resolved, frames: Mapping[str, pl.DataFrame], commit: int
+    ) -> Mapping[str, pl.DataFrame | list[Row]]:
+        """Run a column step on its input, sorted by id so that sums come out the same bit for bit."""
+        assert isinstance(resolved.step, TableStep)
+        in_order = {table: frame.sort(KEYS[table]) if table in KEYS else frame for table, frame in frames.items()}
+        try:
+            return await asyncio.to_thread(resolved.step.run, in_order, self._context(resolved, commit))
+        except PrefdataError:
+            raise
+        except Exception as error:
+            logger.exception("step %s", resolved.step.name)
+            raise PipelineError(_failure(resolved.step, "", error)) from error
+
+    # Steps over groups
+
+    async def _run_groups(self, resolved: Resolved, lineage: Lineage, shard: int | None, done: StepResult) -> None:
+        step, fingerprint = resolved.step, resolved.fingerprint
+        view = self.dataset.view(lineage=lineage, name=step.view, shard=shard)
+        tables = readable(view, step)
+        order = view["prompts"].select("group_id").unique(maintain_order=True).collect()["group_id"].to_list()
+        work = progress.work_for_groups(
+            self.dataset,
+            self.key,
+            fingerprint,
+            digests(tables),
+            again=self._again(resolved, lineage, shard),
+            order=order[: self.options.limit],
+        )
+        if work.notes:
+            self._commit_notes(resolved, work.notes)
+        if not work.todo:
+            return
+        commit = view.snapshot.number
+        with self.display.step(str(step.name), len(work.todo), self.usage) as advance:
+            if isinstance(step, TableStep):
+                frames = {table: _of_groups(rows, work.todo) for table, rows in tables.items()}
+                self._commit(resolved, await self._compute(resolved, frames, commit), work.todo, work, done)
+                advance(len(work.todo))
+                return
+            assert isinstance(step, GroupStep)
+            for start in range(0, len(work.todo), GROUPS_AT_ONCE):
+                chunk = work.todo[start : start + GROUPS_AT_ONCE]
+                await self._ask_groups(resolved, step, tables, chunk, work, done, advance, commit)
+
+    def _again(self, resolved: Resolved, lineage: Lineage, shard: int | None) -> set[str]:
+        if not isinstance(resolved.step, GroupStep):
+            return set()
+        runs = (*lineage.runs, (self.key, resolved.fingerprint))
+        own = self.dataset.view(lineage=Lineage(runs, lineage.free), name=resolved.step.view, shard=shard)
+        return progress.to_ask_again(own, resolved.fingerprint, self.retried)
+
+    async def _ask_groups(
+        self,
+        resolved: Resolved,
+        step: GroupStep,
+        tables: Mapping[str, pl.LazyFrame],
+        chunk: list[str],
+        work: Work,
+        done: StepResult,
+        advance: Callable[[int], None],
+        commit: int,
+    ) -> None:
+        """Run a chunk of groups at once; commit those that finish, now and then and at the end."""
+        groups = _groups(tables, chunk)
+        prior = {
+            table: progress.prior_rows(self.dataset, table, chunk)
+            for table in step.writes
+            if table in ("responses", "annotations", "prompts")
+        }
+        at_once = asyncio.Semaphore(self._groups_in_flight(step))
+        finished: list[tuple[str, Rows]] = []
+
+        async def one(group: Group) -> None:
+            async with at_once:
+                if self.halt.reason:
+                    return
+                context = self._context(resolved, commit)
+                context.prior = prior
+                try:
+                    made = await step.run(group, context)
+                except StoppedError:
+                    return
+                except (BudgetSpentError, EngineError) as error:
+                    self.halt.stop(str(error), STOPPED, error)
+                    return
+                except Exception as error:  # whatever a step of somebody's raises: keep what the others made
+                    logger.exception("step %s, group %s", step.name, group.group_id)
+                    self.halt.stop(_failure(step, group.group_id, error), FAILED, error)
+                    return
+            made = {table: list(rows) for table, rows in made.items()}
+            made["calls"] = context.calls
+            finished.append((group.group_id, made))
+            advance(1)
+
+        async with self._flusher(resolved, finished, work, done), asyncio.TaskGroup() as tasks:
+            for group in groups:
+                tasks.create_task(one(group))
+
+    def _groups_in_flight(self, step: GroupStep) -> int:
+        """Enough groups to keep every engine busy, whatever one group asks."""
+        return max([8, *(self.engines[name].max_concurrency for name in engine_names(step))])
+
+    @asynccontextmanager
+    async def _flusher(
+        self, resolved: Resolved, finished: list[tuple[str, Rows]], work: Work, done: StepResult
+    ) -> AsyncIterator[None]:
+        def flush() -> None:
+            groups: list[str] = []
+            merged: Rows = {}
+            for group, made in finished:
+                groups.append(group)
+                for table, rows in made.items():
+                    merged.setdefault(table, []).extend(rows)
+            finished.clear()
+            if groups:
+                self._commit(resolved, merged, groups, work, done)
+
+        async def now_and_then() -> None:
+            while True:
+                await asyncio.sleep(self.options.flush_seconds)
+                flush()
+
+        ticking = asyncio.create_task(now_and_then())
+        try:
+            yield
+        finally:
+            ticking.cancel()
+            flush()
+
+    # Commits
+
+    def _commit(
+        self,
+        resolved: Resolved,
+        made: Mapping[str, pl.DataFrame | list[Row]],
+        groups: Iterable[str],
+        work: Work,
+        done: StepResult,
+    ) -> None:
+        """Commit what was made for these groups together with their progress."""
+        notes = [progress.note(self.key, resolved.fingerprint, group, work.digests[group]) for group in groups]
+        if not notes:
+            return
+        rows = {table: _signed(table, given, resolved) for table, given in made.items() if len(given)}
+        for table in rows.keys() & self._described.keys():
+            rows[table] = self._not_described(table, rows[table])
+        counts = {table: len(given) for table, given in rows.items()}
+        self.dataset.commit({**rows, "progress": notes}, f"{resolved.step.name}: {len(notes)} groups")
+        done.groups += len(notes) if notes[0]["group_id"] != WHOLE else 1
+        for table, count in counts.items():
+            done.rows[table] = done.rows.get(table, 0) + count
+
+    def _not_described(self, table: str, rows: pl.DataFrame | list[Row]) -> list[Row]:
+        """Criteria and annotators that the dataset does not have yet: every group names the same few."""
+        fresh: list[Row] = []
+        for row in rows.to_dicts() if isinstance(rows, pl.DataFrame) else rows:
+            if row[KEYS[table]] not in self._described[table]:
+                self._described[table].add(row[KEYS[table]])
+                fresh.append(row)
+        return fresh
+
+    def _commit_notes(self, resolved: Resolved, notes: list[Row]) -> None:
+        self.dataset.commit({"progress": notes}, f"{resolved.step.name}: {len(notes)} groups as they were before")
+
+
+def check_capabilities(pipeline: Pipeline, engines: Mapping[str, Engine]) -> None:
+    """Refuse a pipeline whose steps ask what their engine cannot do.
+
+    Raises:
+        PipelineError: with the step, the engine and the capability.
+    """
+    for step in pipeline.steps:
+        for key, capability in step.engine_fields.items():
+            value = getattr(step, key)
+            for name in [value] if isinstance(value, str) else value or ():
+                if capability not in engines[name].capabilities:
+                    able = [other for other, engine in engines.items() if capability in engine.capabilities]
+                    hint = f"; {', '.join(able)} can" if able else ""
+                    raise PipelineError(
+                        f"{pipeline.where(step)}: it needs the capability {capability}, which the engine {name!r} "
+                        f"does not have{hint}"
+                    )
+
+
+def _failure(step: Step, group_id: str, error: Exception) -> str:
+    where = f" on group {group_id}" if group_id else ""
+    if isinstance(error, PrefdataError):
+        return f"step {step.name!r}{where}: {error}"
+    return f"step {step.name!r} failed{where}: {type(error).__name__}: {error} (the run's log has the traceback)"
+
+
+def _signed(table: str, given: pl.DataFrame | list[Row], resolved: Resolved) -> pl.DataFrame | list[Row]:
+    """The rows with their step, checked."""
+    where = f"step {resolved.step.name!r}"
+    stepless = table in ("criteria", "annotators")
+    if isinstance(given, pl.DataFrame):
+        return given if stepless else frame_of(table, given.with_columns(pl.lit(resolved.fingerprint).alias("step")))
+    if table == "annotations":
+        check_annotations(given, where)
+    if stepless:
+        return given
+    for row in given:
+        if table != "calls" and not row.get("group_id"):
+            raise PipelineError(f"{where} made a row of {table} without a group_id")
+    return [{**row, "step": resolved.fingerprint} for row in given]
+
+
+def _timeless(rows: Rows) -> str:
+    """Rows as one text, without the moment they were made."""
+    return canonical_json(
+        {table: [{k: v for k, v in row.items() if k != "created_at"} for row in made] for table, made in rows.items()}
+    )
+
+
+def _of_groups(rows: pl.LazyFrame, groups: list[str]) -> pl.DataFrame:
+    wanted = pl.DataFrame({"group_id": groups}, schema={"group_id": pl.String}).lazy()
+    return rows.join(wanted, on="group_id", how="semi", maintain_order="left").collect()
+
+
+def _groups(tables: Mapping[str, pl.LazyFrame], ids: list[str]) -> list[Group]:
+    """The groups of these ids, in order, with their rows sorted by id."""
+    groups = {group_id: Group(group_id) for group_id in ids}
+    for table, rows in tables.items():
+        if hasattr(Group("-"), table):
+            for row in _of_groups(rows, ids).sort(KEYS[table]).to_dicts():
+                getattr(groups[row["group_id"]], table).append(row)
+    return list(groups.values())
