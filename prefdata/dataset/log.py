@@ -61,6 +61,8 @@ class Plan:
     pipeline: str
     steps: tuple[str, ...]
     round: int = 0
+    reads: tuple[str, ...] = ()
+    """The other pipelines whose rows some step reads."""
     source: str = ""
     """The pipeline as it was written, so that a dataset says how it was made. Environment variables stay names."""
 
@@ -210,7 +212,7 @@ def _read(path: Path, number: int) -> Commit:
         message=entry["message"],
         parts=tuple(Part(**{**part, "steps": tuple(part["steps"])}) for part in entry.get("parts", ())),
         steps=tuple(StepRecord(**{**step, "inputs": tuple(step["inputs"])}) for step in entry.get("steps", ())),
-        plan=Plan(**{**plan, "steps": tuple(plan["steps"])}) if plan else None,
+        plan=Plan(**{**plan, "steps": tuple(plan["steps"]), "reads": tuple(plan["reads"])}) if plan else None,
     )
 
 

@@ -47,14 +47,27 @@ def pipeline_key(pipeline: str, round_number: int = 0) -> str:
 
 
 def full_lineage(snapshot: Snapshot, pipeline: str | None = None) -> Lineage:
-    """Everything that is live, or what one pipeline made beside imports and labels."""
+    """Everything that is live, or what one pipeline made and reads: imports, labels, the pipelines it names."""
+    wanted = None if pipeline is None else _with_read(snapshot, pipeline)
     runs = tuple(
         (pipeline_key(*key), step)
         for key, plan in snapshot.plans.items()
-        if pipeline in (None, key[0])
+        if wanted is None or key[0] in wanted
         for step in plan.steps
     )
     return Lineage(runs, snapshot.free_steps)
+
+
+def _with_read(snapshot: Snapshot, pipeline: str) -> set[str]:
+    """A pipeline and those that it reads, and that these read."""
+    found: set[str] = set()
+    waiting = [pipeline]
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting += [other for key, plan in snapshot.plans.items() if key[0] == name for other in plan.reads]
+    return found
 
 
 class View(Mapping[str, pl.LazyFrame]):

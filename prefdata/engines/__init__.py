@@ -1,1 +1,34 @@
-"""Models that answer requests, and the client that caches, retries, counts and pays for them."""
+"""Models behind one method: engines, the client that stands before them, and the cache of what they answered."""
+
+from prefdata.engines.base import Answer, Capability, Engine, Price, Reply, Request, RequestError
+from prefdata.engines.budget import Budget, Usage
+from prefdata.engines.cache import RequestCache
+from prefdata.engines.client import Client
+from prefdata.engines.errors import UnreachableError
+from prefdata.engines.local import TransformersEngine
+from prefdata.engines.openai_http import OpenAIEngine
+from prefdata.engines.registry import ENGINES, BaseEngine, EngineConfig, engine, engine_from_config
+from prefdata.engines.scripted import ScriptedEngine
+
+__all__ = [
+    "ENGINES",
+    "Answer",
+    "BaseEngine",
+    "Budget",
+    "Capability",
+    "Client",
+    "Engine",
+    "EngineConfig",
+    "OpenAIEngine",
+    "Price",
+    "Reply",
+    "Request",
+    "RequestCache",
+    "RequestError",
+    "ScriptedEngine",
+    "TransformersEngine",
+    "UnreachableError",
+    "Usage",
+    "engine",
+    "engine_from_config",
+]

@@ -1,1 +1,24 @@
 """Other people's formats, in and out."""
+
+from prefdata.formats.card import write_card
+from prefdata.formats.intake import Imported, Reader
+from prefdata.formats.lists import training_lists
+from prefdata.formats.pairs import pairs_from_lists
+from prefdata.formats.readers import READERS, read
+from prefdata.formats.unpaired import unpaired_from_lists
+from prefdata.formats.writers import WRITERS, Writer, Written, write
+
+__all__ = [
+    "READERS",
+    "WRITERS",
+    "Imported",
+    "Reader",
+    "Writer",
+    "Written",
+    "pairs_from_lists",
+    "read",
+    "training_lists",
+    "unpaired_from_lists",
+    "write",
+    "write_card",
+]

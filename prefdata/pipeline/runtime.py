@@ -145,10 +145,12 @@ class Runtime:
         return result
 
     def _commit_plan(self) -> None:
-        plan = Plan(self.pipeline.name, tuple(r.fingerprint for r in self.resolved), source=self.pipeline.source)
+        reads = sorted({other for step in self.pipeline.steps for other in step.reads_})
+        steps = tuple(resolved.fingerprint for resolved in self.resolved)
+        plan = Plan(self.pipeline.name, steps, reads=tuple(reads), source=self.pipeline.source)
         snapshot = self.dataset.snapshot
         current = snapshot.plans.get((self.pipeline.name, 0))
-        if current is None or current.steps != plan.steps:
+        if current is None or (current.steps, current.reads) != (plan.steps, plan.reads):
             new = [r.record for r in self.resolved if r.fingerprint not in snapshot.steps]
             self.dataset.commit({}, f"plan of {self.pipeline.name}", steps=new, plan=plan)
 

@@ -1,1 +1,28 @@
-"""Statistics of preferences: pure mathematics on arrays, without tables or files."""
+"""Statistics of preferences: pure functions on arrays. No tables, no files.
+
+What cannot be computed from what was given (an agreement without variation, a correlation with a constant) is None,
+never a number that looks like a result. Arguments that make no sense raise ValueError with a sentence.
+"""
+
+from __future__ import annotations
+
+from prefdata.stats.agreement import OrderAgreement, cohen_kappa, krippendorff_alpha, order_agreement
+from prefdata.stats.bradley_terry import DEFAULT_PRIOR, BradleyTerry, bradley_terry, bradley_terry_batch
+from prefdata.stats.correlation import kendall_tau_b, midranks, spearman
+from prefdata.stats.intervals import bootstrap_interval, wilson_interval
+
+__all__ = [
+    "DEFAULT_PRIOR",
+    "BradleyTerry",
+    "OrderAgreement",
+    "bootstrap_interval",
+    "bradley_terry",
+    "bradley_terry_batch",
+    "cohen_kappa",
+    "kendall_tau_b",
+    "krippendorff_alpha",
+    "midranks",
+    "order_agreement",
+    "spearman",
+    "wilson_interval",
+]

@@ -1,0 +1,274 @@
+"""Cards: what to judge and how, as YAML, so that a new judge needs no code.
+
+A card is content: its hash is part of the annotator's name (`judge:llama/helpfulness@1a2b3c4d`) and the whole of it
+goes into the fingerprint of the step that uses it. Comments and formatting of the file change neither.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from prefdata.errors import PipelineError
+from prefdata.pipeline.registry import nearest
+from prefdata.schema import Row, canonical_json, clean, make_id
+
+Orders = Literal["both", "one", "random"]
+Visible = Literal["prompt", "system", "context", "condition", "references"]
+
+_MOST_BYTES = 1_000_000
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True, allow_inf_nan=False)
+
+
+class Scale(_Part):
+    """What a score may be.
+
+    Attributes:
+        type: `ordinal` takes whole numbers only, `interval` any number.
+        min: the lowest score.
+        max: the highest score.
+        anchors: what the scores mean: one text for each whole number from min to max (ordinal), or one for each end
+            (interval). None at all is allowed.
+    """
+
+    type: Literal["ordinal", "interval"] = "ordinal"
+    min: float = 1
+    max: float = 5
+    anchors: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.min >= self.max:
+            raise ValueError(f"min ({self.min:g}) must be below max ({self.max:g})")
+        wanted = 2
+        if self.type == "ordinal":
+            if self.min % 1 or self.max % 1:
+                raise ValueError("an ordinal scale has whole numbers as min and max; use type: interval for others")
+            wanted = int(self.max - self.min) + 1
+        if self.anchors and len(self.anchors) != wanted:
+            raise ValueError(f"anchors has {len(self.anchors)} texts; this {self.type} scale takes {wanted}, or none")
+        return self
+
+    def admits(self, value: float) -> bool:
+        """Whether `value` is a score on this scale; nothing is rounded or clipped to make it one."""
+        return self.min <= value <= self.max and (self.type == "interval" or value % 1 == 0)
+
+    def describe(self) -> str:
+        """The scale in words, for the judge."""
+        kind = "a whole number" if self.type == "ordinal" else "a number"
+        text = f"{kind} from {self.min:g} to {self.max:g}"
+        if not self.anchors:
+            return text
+        at = (self.min, self.max) if self.type == "interval" else range(int(self.min), int(self.max) + 1)
+        return text + "".join(f"\n  {point:g} = {anchor}" for point, anchor in zip(at, self.anchors, strict=True))
+
+
+class Aspect(_Part):
+    """One criterion of a card.
+
+    Attributes:
+        name: as it stands in `annotations.aspect`; `overall` is what is aggregated and paired by default.
+        text: what it means, for the judge.
+        scale: of its scores.
+        direction: whether a higher or a lower score is better. Where lower is better the judge's score is mirrored
+            (min + max - score) before it is stored, because a stored score is always better when higher.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")
+    text: str = Field(min_length=1)
+    scale: Scale = Scale()
+    direction: Literal["higher", "lower"] = "higher"
+
+    def better_when_higher(self, score: float) -> float:
+        """The judge's score as it is stored."""
+        return score if self.direction == "higher" else self.scale.min + self.scale.max - score
+
+    def criterion(self, owner: str) -> Row:
+        """The row of `criteria` for this aspect."""
+        scale = self.scale.model_dump(mode="json")
+        return {
+            "criterion_id": make_id("criterion", self.name, self.text, scale, self.direction),
+            "name": self.name,
+            "text": self.text,
+            "kind": "rubric",
+            "scale": scale,
+            "owner": owner,
+        }
+
+
+class Output(_Part):
+    """What the judge is asked to write.
+
+    Attributes:
+        reason: a sentence or two before the verdict; kept in `annotations.text`.
+        ties: whether a comparison may end in a tie.
+    """
+
+    reason: bool = True
+    ties: bool = True
+
+
+class Card(_Part):
+    """What to judge and how.
+
+    Attributes:
+        name: of the card; part of the annotator's name.
+        version: the author's own mark; any text.
+        instructions: what the judge is told first.
+        question: one short sentence that asks which of two responses is better (label probabilities ask just that).
+        aspects: at least one.
+        aspect: what a comparison is filed under: by default the aspect's name where there is one, else `overall`.
+        protocols: what the card can be used for.
+        sees: what the judge may see besides the responses. The condition of a prompt (a hidden persona, a target
+            score) is shown only where it is named here, the prompt's own system turn only with `system`.
+        output: what the judge is asked to write.
+        orders: in which orders a pair is shown, unless the step says otherwise.
+        samples: how often each question is asked, unless the step says otherwise.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    version: str = "1"
+    instructions: str = Field(min_length=1)
+    question: str = "Which response is better?"
+    aspects: tuple[Aspect, ...] = Field(min_length=1)
+    aspect: str | None = None
+    protocols: tuple[Literal["compare", "score"], ...] = Field(("compare", "score"), min_length=1)
+    sees: tuple[Visible, ...] = ("prompt", "system", "context")
+    output: Output = Output()
+    orders: Orders = "both"
+    samples: int = Field(1, ge=1)
+
+    @field_validator("instructions", "question")
+    @classmethod
+    def _strip(cls, text: str) -> str:
+        return text.strip()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        names = [aspect.name for aspect in self.aspects]
+        if len(set(names)) != len(names):
+            raise ValueError(f"two aspects have the same name: {', '.join(names)}")
+        return self
+
+    @cached_property
+    def content(self) -> dict[str, Any]:
+        """All that the card says, defaults filled in, as JSON holds it; the order of `sees` and `protocols` is none."""
+        dumped = self.model_dump(mode="json")
+        dumped["sees"], dumped["protocols"] = sorted(set(self.sees)), sorted(set(self.protocols))
+        cleaned = clean(dumped)
+        assert isinstance(cleaned, dict)
+        return cleaned
+
+    @cached_property
+    def label(self) -> str:
+        """`name@hash`: the name and the first 8 hexadecimal characters of the hash of the content."""
+        return f"{self.name}@{make_id('card', self.content)[:8]}"
+
+    @property
+    def compared_aspect(self) -> str:
+        """What a comparison under this card is filed under."""
+        return self.aspect or (self.aspects[0].name if len(self.aspects) == 1 else "overall")
+
+    @property
+    def compared_criterion(self) -> Row:
+        """The row of `criteria` that a comparison is about: the one aspect, or the card as a whole."""
+        if len(self.aspects) == 1:
+            return self.aspects[0].criterion(self.label)
+        text = "\n".join([self.instructions, *(f"{aspect.name}: {aspect.text}" for aspect in self.aspects)])
+        return {
+            "criterion_id": make_id("criterion", self.name, text),
+            "name": self.name,
+            "text": text,
+            "kind": "rubric",
+            "owner": self.label,
+        }
+
+    def annotator_row(self, annotator: str, model: str) -> Row:
+        """The row of `annotators` for a judge that reads this card; its `meta` holds the card's content."""
+        return {"annotator": annotator, "model": model, "card": self.label, "meta": canonical_json(self.content)}
+
+
+def shipped_cards() -> list[str]:
+    """The names of the cards that come with prefdata."""
+    folder = files(__package__) / "cards"
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def is_path(card: str) -> bool:
+    """Whether `card` names a file of the user's rather than a shipped card."""
+    return card.endswith((".yaml", ".yml")) or "/" in card or "\\" in card
+
+
+def load_card(card: str, folder: Path | None = None) -> Card:
+    """The card of that name, or the one in that file.
+
+    Args:
+        card: a shipped card's name, or the path of a YAML file (anything with a slash, or ending in .yaml or .yml).
+        folder: where a relative path is looked up if it is not in the working folder.
+
+    Raises:
+        PipelineError: there is no such card, or the file does not hold one; names file and key.
+    """
+    if not is_path(card):
+        known = shipped_cards()
+        if card not in known:
+            raise PipelineError(
+                f"there is no card {card!r}{nearest(card, known)} (shipped: {', '.join(known)}; "
+                f"your own: give the path of its file, for example ./{card}.yaml)"
+            )
+        return _read((files(__package__) / "cards" / f"{card}.yaml").read_bytes(), f"{card}.yaml")
+    path = card_file(card, folder)
+    if path.stat().st_size > _MOST_BYTES:
+        raise PipelineError(f"card: {card} has more than {_MOST_BYTES:,} bytes; that is no card")
+    return _read(path.read_bytes(), card)
+
+
+def card_file(card: str, folder: Path | None = None) -> Path:
+    """The file that a path means: from the working folder, else from `folder`.
+
+    Raises:
+        PipelineError: there is none.
+    """
+    places = [Path(card).expanduser(), *([folder / card] if folder else [])]
+    for place in places:
+        if place.is_file():
+            return place
+    raise PipelineError(f"there is no card file {card} (looked for {', '.join(str(p.absolute()) for p in places)})")
+
+
+def _read(content: bytes, file: str) -> Card:
+    try:
+        value = yaml.safe_load(content.decode("utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise PipelineError(f"card {file} is not YAML: {error}") from error
+    if not isinstance(value, dict):
+        raise PipelineError(f"card {file}: the file must hold keys (name, instructions, aspects, ...)")
+    try:
+        return Card.model_validate(value)
+    except ValidationError as error:
+        raise PipelineError(f"card {file}: {'; '.join(_problems(error))}") from error
+
+
+_KEYS = {key for part in (Card, Aspect, Scale, Output) for key in part.model_fields}
+
+
+def _problems(error: ValidationError) -> list[str]:
+    lines = []
+    for problem in error.errors(include_url=False, include_context=False):
+        key = ".".join(str(place) for place in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"key {key!r} is unknown{nearest(str(problem['loc'][-1]), _KEYS)}")
+        elif problem["type"] == "missing":
+            lines.append(f"key {key!r} is missing")
+        else:
+            said = problem["msg"].removeprefix("Value error, ")
+            lines.append(f"key {key!r}: {said}" if key else said)
+    return lines

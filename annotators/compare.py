@@ -1,0 +1,139 @@
+"""`judge.compare`: a language model with a card says which of two responses is better."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from prefdata.engines.base import Engine, Reply
+from prefdata.operators.sample import gather_all, seed_of
+from prefdata.pipeline.registry import step
+from prefdata.pipeline.step import Context, Group
+from prefdata.schema import Row, Rows, annotation, make_id
+
+from .asking import TextJudge, annotator_name, ask_until_read, completed
+from .card import Orders
+from .frame import compare_message, compare_schema
+from .parse import Verdict, parse_verdict
+
+Pairs = Literal["all"] | Annotated[int, Field(ge=1)]
+
+_SCORES = {"A": (1.0, 0.0), "B": (0.0, 1.0), "tie": (0.5, 0.5)}
+
+
+def pairs_of(responses: Sequence[Row], pairs: Pairs) -> list[tuple[Row, Row]]:
+    """The pairs to compare, each in the order of the ids.
+
+    Args:
+        responses: to one prompt.
+        pairs: `all`, or how many at most: then those whose two ids hash lowest, so that one more response changes few
+            of them. A number is not a design: it does not promise that every response is met.
+    """
+    ordered = sorted(responses, key=lambda row: str(row["response_id"]))
+    found = list(combinations(ordered, 2))
+    if pairs == "all":
+        return found
+    lowest = sorted(found, key=lambda pair: make_id("pair", pair[0]["response_id"], pair[1]["response_id"]))[:pairs]
+    return [pair for pair in found if pair in lowest]
+
+
+def presented(pair: tuple[Row, Row], orders: Orders, replicate: int = 0) -> list[tuple[Row, Row]]:
+    """The orders in which a pair is shown.
+
+    `both`: each once. `one`: the order of the ids, which are hashes and know nothing of what they name. `random`: a
+    coin that depends on the two ids and the replicate.
+    """
+    first, second = pair
+    swapped = (second, first)
+    if orders == "both":
+        return [pair, swapped]
+    if orders == "one":
+        return [pair]
+    coin = seed_of("order", first["response_id"], second["response_id"], replicate) % 2
+    return [swapped if coin else pair]
+
+
+@step("judge.compare")
+class Compare(TextJudge):
+    """Ask a language model with a card which of two responses is better.
+
+    One annotation for each order in which a pair is shown, `target_ids` in that order, scores P(first wins) and
+    P(second wins): 1 and 0, or one half each for a tie. Position bias is not averaged away here: both orders stay, for
+    `aggregate` and for the report.
+    """
+
+    protocol = "compare"
+
+    orders: Orders | None = Field(None, description="Show a pair in both orders, in one, or in one at random.")
+    pairs: Pairs = Field("all", description="All pairs of a prompt's responses, or at most so many.")
+
+    def resolved(self) -> dict[str, Any]:
+        """The fields, with what the card says in place of what is left to it."""
+        return {**super().resolved(), "orders": self.orders or self.loaded.orders}
+
+    async def run(self, group: Group, context: Context) -> Rows:
+        """The comparisons of each prompt's responses."""
+        engine = context.engine(self.engine)
+        work = []
+        for prompt in group.prompts:
+            responses = group.responses_to(prompt["prompt_id"])
+            if len(responses) < 2:
+                context.log(f"{self.kind}: a prompt with fewer than two responses has nothing to compare")
+            for pair in pairs_of(responses, self.pairs):
+                for replicate in range(self.times):
+                    for first, second in presented(pair, self.orders or self.loaded.orders, replicate):
+                        work.append(self._judge(prompt, first, second, replicate, engine, context))
+        if not work:
+            return {}
+        rows = await gather_all(work)
+        criterion = self.loaded.compared_criterion
+        return {"annotations": rows, **self.about(annotator_name(engine, self.loaded), engine, [criterion])}
+
+    async def _judge(
+        self, prompt: Row, first: Row, second: Row, replicate: int, engine: Engine, context: Context
+    ) -> Row:
+        card = self.loaded
+        row = annotation(
+            group_id=prompt["group_id"],
+            prompt_id=prompt["prompt_id"],
+            target_ids=[first["response_id"], second["response_id"]],
+            protocol="compare",
+            annotator=annotator_name(engine, card),
+            source="judge",
+            aspect=card.compared_aspect,
+            replicate=replicate,
+            key=self.key(engine, prompt),
+            criterion_id=card.compared_criterion["criterion_id"],
+        )
+        texts = (first["text"] or "", second["text"] or "")
+        seed = seed_of(row["annotation_id"])
+        request = self.request(compare_message(prompt, *texts, card), compare_schema(card), seed, replicate)
+
+        def read(reply: Reply) -> dict[str, Verdict]:
+            found = parse_verdict(
+                reply.text or "",
+                shown=texts,
+                truncated=reply.finish_reason == "length",
+                ties=card.output.ties,
+            )
+            return {} if found is None else {"verdict": found}
+
+        async def make(revision: int) -> Row:
+            outcomes = await ask_until_read(
+                context, self.engine, request, read, ["verdict"], revision=revision, reask=self.reask
+            )
+            outcome = outcomes["verdict"]
+            verdict = outcome.value
+            return completed(
+                row,
+                status=outcome.status,
+                scores=_SCORES[verdict.winner] if verdict else None,
+                call_id=outcome.call_id,
+                revision=outcome.revision,
+                text=verdict.reason if verdict else None,
+            )
+
+        return await context.once("annotations", row["annotation_id"], make)

@@ -1,0 +1,42 @@
+"""A step, a judge and a loss of one's own."""
+
+import polars as pl
+
+import prefdata
+from prefdata.schema import annotation, drop
+
+
+@prefdata.step("select.no_shouting")
+class NoShouting(prefdata.TableStep):
+    """Drop responses that are mostly capitals."""
+
+    reads, writes = frozenset({"responses"}), frozenset({"drops"})
+    share: float = 0.5
+
+    def run(self, tables, context):
+        capitals = pl.col("text").str.count_matches("[A-Z]") / pl.col("text").str.len_chars()
+        loud = tables["responses"].filter(capitals > self.share)
+        return {"drops": [drop("responses", row, reason="shouting", view=self.view) for row in loud.to_dicts()]}
+
+
+@prefdata.step("judge.vowels")
+class Vowels(prefdata.GroupStep):
+    """Prefer responses with many vowels."""
+
+    reads, writes = frozenset({"prompts", "responses"}), frozenset({"annotations"})
+
+    async def run(self, group, context):
+        about = {"group_id": group.group_id, "protocol": "score", "annotator": "rule:vowels", "source": "rule"}
+        made = []
+        for row in group.responses:
+            vowels = sum(map(row["text"].count, "aeiou"))
+            made.append(
+                annotation(**about, prompt_id=row["prompt_id"], target_ids=[row["response_id"]], scores=[vowels])
+            )
+        return {"annotations": made}
+
+
+@prefdata.loss("hinge")
+def hinge(lp, ref, batch, *, beta=0.1):
+    win, lose = batch.sides(lp - ref)
+    return batch.mean_over_edges((1 - beta * (win - lose)).clamp(min=0))

@@ -1,0 +1,9 @@
+"""How one request can fail, beyond `RequestError` itself."""
+
+from __future__ import annotations
+
+from prefdata.engines.base import RequestError
+
+
+class UnreachableError(RequestError):
+    """Nobody answered at the address: refused, unknown host, no route. Several in a row: the server is gone."""

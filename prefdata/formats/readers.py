@@ -1,0 +1,51 @@
+"""Which formats can be read."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+from prefdata.errors import DataError
+from prefdata.formats.hh_rlhf import read_hh_rlhf
+from prefdata.formats.intake import Imported, Reader
+from prefdata.formats.oasst import read_oasst
+from prefdata.formats.prompts import read_prompts
+from prefdata.formats.ranked import read_ranked
+from prefdata.formats.source import suggestion
+from prefdata.formats.trl_pairs import read_trl_pairs
+from prefdata.formats.ukpconvarg import read_ukpconvarg
+
+READERS: dict[str, Reader] = {
+    "prompts": read_prompts,
+    "ranked": read_ranked,
+    "hh-rlhf": read_hh_rlhf,
+    "oasst": read_oasst,
+    "ukpconvarg": read_ukpconvarg,
+    "trl-pairs": read_trl_pairs,
+}
+"""Every format that can be read, by the name that `prefdata import` and `ingest` know."""
+
+
+def read(format: str, source: str | Path, **options: Any) -> Imported:
+    """Read another tool's data as rows of our tables.
+
+    Args:
+        format: a key of READERS.
+        source: a file or folder.
+        options: what the reader takes beside the source (for example `annotator` for ranked and trl-pairs).
+
+    Raises:
+        DataError: the format or an option is not known, or the source is not what the format says; names file, row
+            and column.
+    """
+    reader = READERS.get(format)
+    if reader is None:
+        known = ", ".join(sorted(READERS))
+        raise DataError(f"there is no format {format!r} to read{suggestion(format, READERS)} (known: {known})")
+    taken = [name for name in inspect.signature(reader).parameters if name != "source"]
+    for name in options:
+        if name not in taken:
+            known = f"it takes {', '.join(taken)}" if taken else "it takes none"
+            raise DataError(f"the format {format!r} has no option {name!r}{suggestion(name, taken)} ({known})")
+    return reader(source, **options)

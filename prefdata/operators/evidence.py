@@ -1,0 +1,218 @@
+"""What annotations say about the order of responses: which count, the lists that they state, the comparisons in those.
+
+Aggregation, pairing and the report rest on these three questions, so they are answered once, here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from prefdata.errors import DataError
+from prefdata.schema import canonical_json, make_id
+
+IntArray = NDArray[np.int64]
+
+ORDERING = ("score", "measure", "compare", "rank", "choose")
+"""The protocols whose scores put responses in an order."""
+
+CONTEXT = ["group_id", "prompt_id", "aspect"]
+"""Within these, and nowhere else, responses are compared with one another."""
+
+VALID = (
+    (pl.col("status") == "ok")
+    & pl.col("scores").is_not_null()
+    & (pl.col("scores").list.len() == pl.col("target_ids").list.len())
+)
+"""Annotations that carry scores. Anything else says nothing, which is not the same as zero."""
+
+
+def selected(
+    annotations: pl.DataFrame,
+    *,
+    aspects: Sequence[str] = (),
+    annotators: Sequence[str] = (),
+    sources: Sequence[str] = (),
+) -> pl.DataFrame:
+    """The annotations of whole responses under these aspects, by these annotators, of these sources.
+
+    Args:
+        annotations: rows of `annotations`.
+        aspects: patterns in which `*` stands for any text; empty: all.
+        annotators: likewise.
+        sources: names; empty: all.
+    """
+    kept = [pl.col("target") == "response", pl.col("parts").is_null()]
+    for column, patterns in (("aspect", aspects), ("annotator", annotators)):
+        if patterns:
+            kept.append(pl.col(column).is_in(matching(annotations[column].unique(), patterns)))
+    if sources:
+        kept.append(pl.col("source").is_in(list(sources)))
+    return annotations.filter(reduce(lambda a, b: a & b, kept))
+
+
+def matching(names: Iterable[str | None], patterns: Sequence[str]) -> list[str]:
+    """Those of `names` that fit one of the patterns, sorted. `*` stands for any text, everything else for itself."""
+    return sorted(name for name in names if name is not None and first_match(name, patterns) is not None)
+
+
+def first_match(name: str, patterns: Iterable[str]) -> str | None:
+    """The first pattern that fits the whole of `name`."""
+    for pattern in patterns:
+        if re.fullmatch(".*".join(re.escape(part) for part in pattern.split("*")), name, re.DOTALL):
+            return pattern
+    return None
+
+
+def directed(annotations: pl.DataFrame, direction: Mapping[str, int], where: str) -> pl.DataFrame:
+    """The annotations with the scores of `measure` turned so that higher is better.
+
+    Args:
+        annotations: rows of `annotations`.
+        direction: 1 (more is better) or -1 (less is better) by aspect.
+        where: the step, for the message.
+
+    Raises:
+        DataError: there is a measure of an aspect whose direction is not given.
+    """
+    measures = annotations.filter(pl.col("protocol") == "measure")
+    if measures.is_empty():
+        return annotations
+    unknown = measures.filter(~pl.col("aspect").is_in(list(direction)))
+    if len(unknown):
+        row = unknown.row(0, named=True)
+        raise DataError(
+            f"{where}: {len(unknown)} annotations measure a quantity without direction, for example "
+            f"{row['annotator']!r} the aspect {row['aspect']!r}. Say which way is better (direction: "
+            f"{{{row['aspect']}: 1}}, or -1), or leave them out (aspects:, annotators:)"
+        )
+    sign = pl.col("aspect").replace_strict(dict(direction), default=1, return_dtype=pl.Float64)
+    turned = pl.when(pl.col("protocol") == "measure").then(pl.col("scores") * sign).otherwise(pl.col("scores"))
+    return annotations.with_columns(turned.alias("scores"))
+
+
+@dataclass(frozen=True)
+class Lists:
+    """Responses that one annotator has put in an order.
+
+    Attributes:
+        heads: one row for each list, row number = list: group_id, prompt_id, aspect, annotator, source, protocol.
+        entries: list, target, score, annotation_ids (list of texts); sorted by list and target, a target once a list.
+    """
+
+    heads: pl.DataFrame
+    entries: pl.DataFrame
+
+
+def lists_of(annotations: pl.DataFrame) -> Lists:
+    """The lists that valid annotations state.
+
+    An annotation of several targets is a list by itself. Scores of single targets are joined into one list where
+    annotator, protocol, criterion, replicate, prompt and aspect agree: they stand on one scale. A response that was
+    scored twice in such a list enters with the mean.
+
+    Args:
+        annotations: rows of `annotations`; those that are not valid are left out.
+    """
+    rows = annotations.filter(VALID & pl.col("protocol").is_in(ORDERING)).sort("annotation_id")
+    head = [*CONTEXT, "annotator", "source", "protocol"]
+    scale = [*head, "criterion_id", "replicate"]
+    single = (pl.col("target_ids").list.len() == 1) & pl.col("protocol").is_in(["score", "measure"])
+    index = pl.col("list").cast(pl.Int64)
+    alone = rows.filter(~single).with_row_index("list").with_columns(index)
+    joined = (
+        rows.filter(single)
+        .sort(*scale, "annotation_id")
+        .with_columns(list=pl.struct(scale).rle_id())
+        .with_columns(index + len(alone))
+    )
+    heads = pl.concat([alone.select(head), joined.filter(pl.col("list").is_first_distinct()).select(head)])
+    entry = [pl.col("list", "annotation_id"), pl.col("target_ids").alias("target"), pl.col("scores").alias("score")]
+    entries = (
+        pl.concat([alone.select(entry), joined.select(entry)])
+        .explode("target", "score")
+        .sort("list", "target", "score", "annotation_id")
+    )
+    if not entries.select("list", "target").is_duplicated().any():
+        return Lists(heads, entries.with_columns(annotation_ids=pl.concat_list("annotation_id")).drop("annotation_id"))
+    code = entries.select(pl.struct("list", "target").rle_id()).to_series().to_numpy()
+    merged = entries.group_by("list", "target", maintain_order=True).agg(annotation_ids="annotation_id")
+    # bincount adds in the order of the rows; a parallel group_by need not, and would let other groups move a last bit.
+    mean = np.bincount(code, weights=entries["score"].to_numpy()) / np.bincount(code)
+    return Lists(heads, merged.with_columns(score=pl.Series(mean)).select("list", "target", "score", "annotation_ids"))
+
+
+def pairs_within(sizes: IntArray) -> tuple[IntArray, IntArray]:
+    """All pairs of positions i < j within consecutive blocks of these sizes, block by block."""
+    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64) if len(sizes) else sizes
+    firsts, seconds = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
+    for size in np.unique(sizes[sizes > 1]).tolist():
+        i, j = np.triu_indices(size, 1)
+        blocks = starts[sizes == size][:, None]
+        firsts.append((blocks + i).ravel())
+        seconds.append((blocks + j).ravel())
+    first, second = np.concatenate(firsts), np.concatenate(seconds)
+    order = np.lexsort((second, first))
+    return first[order], second[order]
+
+
+def comparisons(lists: Lists) -> pl.DataFrame:
+    """Every comparison that the lists state.
+
+    A comparison keeps its probability; other scores say first (p = 1), second (0) or equal (0.5). A `choose` says
+    nothing within the chosen nor within the rest.
+
+    Args:
+        lists: see `lists_of`.
+
+    Returns:
+        list, group_id, prompt_id, aspect, annotator, source, protocol, first, second, p: P(first is better). first and
+        second are response ids in alphabetical order, which says nothing about the order shown.
+    """
+    entries = lists.entries
+    sizes = np.bincount(entries["list"].to_numpy(), minlength=lists.heads.height).astype(np.int64)
+    i, j = pairs_within(sizes)
+    score = entries["score"].to_numpy()
+    which = entries["list"].to_numpy()[i]
+    protocol = lists.heads["protocol"].gather(which)
+    soft = (protocol == "compare").to_numpy()
+    p = np.where(soft, score[i], 0.5 + 0.5 * np.sign(score[i] - score[j]))
+    found = lists.heads.select(pl.all().gather(which)).with_columns(
+        pl.Series("list", which),
+        pl.Series("first", entries["target"].gather(i)),
+        pl.Series("second", entries["target"].gather(j)),
+        pl.Series("p", p),
+    )
+    silent = (pl.col("protocol") == "choose") & (pl.col("p") == 0.5)
+    return found.filter(~silent).select("list", *CONTEXT, "annotator", "source", "protocol", "first", "second", "p")
+
+
+def coded(rows: pl.DataFrame, columns: Sequence[str], name: str) -> pl.DataFrame:
+    """The rows sorted by `columns` (and annotation_id, if there), with a number for each distinct value of these."""
+    order = [*columns, *(["annotation_id"] if "annotation_id" in rows.columns else [])]
+    return rows.sort(order).with_columns(pl.struct(list(columns)).rle_id().cast(pl.Int64).alias(name))
+
+
+def digests(rows: pl.DataFrame, code: str, counts: pl.Expr, asked: Any) -> dict[int, str]:
+    """A name for what was read, by `code`: it changes when what an annotation says or its remaining targets do.
+
+    What is said and not its revision: a label that is corrected and set back gives the old consensus its old name.
+
+    Args:
+        rows: annotations with a column `code`, sorted by annotation_id within it.
+        code: the column of numbers to group by.
+        counts: which rows were used; a number with none is named by the settings alone.
+        asked: the settings, which are part of the name.
+    """
+    content = pl.struct("annotation_id", "target_ids", "scores", "labels").struct.json_encode()
+    said = rows.select(code, counts.alias("used"), said=content)
+    read = said.group_by(code, maintain_order=True).agg(pl.col("said").filter("used").str.join("\n"))
+    settings = canonical_json(asked)
+    return {number: make_id("read", settings, text) for number, text in read.iter_rows()}

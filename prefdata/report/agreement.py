@@ -1,0 +1,210 @@
+"""How far annotators agree with one another, and with a reference."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from prefdata.operators.evidence import matching
+from prefdata.report.numbers import Entry, share
+from prefdata.report.verdicts import Verdicts, merged, numbered
+from prefdata.stats import krippendorff_alpha, order_agreement
+
+MOST_COUPLES = 60
+"""So many couples of annotators are compared, those that share the most pairs first."""
+
+MOST_MEETINGS = 5_000_000
+"""Joining two verdicts on every pair may take at most so many rows; else only the most active annotators meet."""
+
+ACTIVE = 200
+"""How many annotators meet then."""
+
+CONSENSUS = "consensus"
+
+
+def agreement(verdicts: Verdicts, notes: list[str]) -> list[Entry]:
+    """Every two annotators on the pairs that both judged under one aspect.
+
+    `n` counts the pairs on which both decided, `percent` is the share of those that they order alike, `kappa` Cohen's
+    kappa on those (each pair counted both ways round, so that chance is one half), `low` and `high` its bootstrap
+    interval over prompts. `shared` counts ties as well; so do `percent_with_ties` and `kappa_with_ties`.
+
+    Args:
+        verdicts: see `verdicts_of`.
+        notes: gets a sentence on what was left out.
+
+    Returns:
+        At most MOST_COUPLES entries {a, b, aspect, n, percent, kappa, low, high, ...}, a before b in the alphabet.
+    """
+    pairs = numbered(merged(verdicts, ["annotator", "aspect"])).select(
+        "pair", "group_id", "annotator", "aspect", "verdict"
+    )
+    pairs = pairs.unique(["pair", "annotator"], keep="first", maintain_order=True)
+    pairs = _few_enough(pairs, notes)
+    met = pairs.join(pairs.drop("group_id", "aspect"), on="pair", suffix="_b").filter(
+        pl.col("annotator") < pl.col("annotator_b")
+    )
+    couple = ["annotator", "annotator_b", "aspect"]
+    decided = (pl.col("verdict") != 0) & (pl.col("verdict_b") != 0)
+    counts = met.group_by(couple).agg(shared=pl.len(), n=decided.sum())
+    counts = counts.sort(["shared", "n", *couple], descending=[True, True, False, False, False])
+    if counts.height > MOST_COUPLES:
+        notes.append(
+            f"{counts.height:,} couples of annotators share a pair; agreement is given for the {MOST_COUPLES} that "
+            "share the most."
+        )
+    kept = counts.head(MOST_COUPLES)
+    parts = met.join(kept, on=couple, how="semi").sort("pair").partition_by(couple, as_dict=True)
+    made = []
+    for a, b, aspect, shared, n in kept.iter_rows():
+        rows = parts[a, b, aspect]
+        both = rows.filter(decided)
+        strict = order_agreement(both["verdict"], both["verdict_b"], both["group_id"])
+        loose = order_agreement(rows["verdict"], rows["verdict_b"], rows["group_id"])
+        made.append(
+            {
+                "a": a,
+                "b": b,
+                "aspect": aspect,
+                "n": n,
+                "percent": strict.percent,
+                "kappa": strict.kappa,
+                "low": strict.low,
+                "high": strict.high,
+                "shared": shared,
+                "percent_with_ties": loose.percent,
+                "kappa_with_ties": loose.kappa,
+            }
+        )
+    return made
+
+
+def _few_enough(pairs: pl.DataFrame, notes: list[str]) -> pl.DataFrame:
+    """All annotators, or the most active ones where all would meet too often."""
+    sizes = pairs.group_by("pair").len()["len"].cast(pl.Int64)
+    if int((sizes * sizes).sum()) <= MOST_MEETINGS:
+        return pairs
+    active = pairs.group_by("annotator").len().sort(["len", "annotator"], descending=[True, False]).head(ACTIVE)
+    total = pairs["annotator"].n_unique()
+    notes.append(f"Agreement is taken from the {active.height} most active of {total:,} annotators.")
+    return pairs.join(active, on="annotator", how="semi", maintain_order="left")
+
+
+def alpha(verdicts: Verdicts) -> list[Entry]:
+    """Krippendorff's alpha (nominal: first, tie, second) of the annotators under each aspect.
+
+    Over all annotators but consensus, which rests on the others, and over those of each source that has several.
+    """
+    pairs = numbered(merged(verdicts, ["annotator", "source", "aspect"]).filter(pl.col("source") != CONSENSUS))
+    pairs = pairs.unique(["pair", "annotator"], keep="first", maintain_order=True)
+    made = []
+    for (aspect,), rows in sorted(pairs.partition_by("aspect", as_dict=True).items()):
+        sources = sorted(rows.partition_by("source", as_dict=True).items())
+        named: list[tuple[str, pl.DataFrame]] = [("all", rows), *((str(source), part) for (source,), part in sources)]
+        for over, part in named if len(sources) > 1 else named[:1]:
+            raters = part["annotator"].n_unique()
+            if raters > 1:
+                value = krippendorff_alpha(part["pair"], part["annotator"], part["verdict"])
+                made.append(
+                    {
+                        "aspect": aspect,
+                        "over": over,
+                        "alpha": value,
+                        "annotators": raters,
+                        "pairs": int((part.group_by("pair").len()["len"] > 1).sum()),
+                    }
+                )
+    return made
+
+
+def held_against(verdicts: Verdicts, pattern: str | None, most: int, notes: list[str]) -> Entry:
+    """Each annotator against the reference annotators, pair by pair.
+
+    The reference's order of a pair is the majority of its annotators, one vote each; one of them is held against the
+    others. Where the reference has not judged an annotator's aspect, its aspect `overall` (or its only one) stands in.
+
+    Args:
+        verdicts: see `verdicts_of`.
+        pattern: annotators' names, `*` stands for any text; None: the annotators whose source is human.
+        most: so many entries at most, those with the most shared pairs first.
+        notes: gets a sentence on what was left out.
+
+    Returns:
+        pattern, annotators (how many match), names (the first ten of them), pairs (that they order), by (entries).
+        An entry's `accuracy` is the share of the pairs that both decide which they order alike; `undecided` counts the
+        rest of `shared`; `half` is the accuracy over `shared` where an undecided pair counts one half; `averaged` goes
+        by the mean of its probabilities over both orders; `longer` is what "the longer one is better" scores on
+        `shared`, and `beats_longer` the share of the pairs on which the two differ in which this annotator is nearer
+        the reference.
+    """
+    pairs = merged(verdicts, ["annotator", "source", "aspect"])
+    names = verdicts.annotations.select("annotator", "source").unique()
+    if pattern is None:
+        members = sorted(names.filter(pl.col("source") == "human")["annotator"].drop_nulls().unique())
+    else:
+        members = matching(names["annotator"].unique(), [pattern])
+    found: Entry = {"pattern": pattern, "annotators": len(members), "names": members[:10], "pairs": 0, "by": []}
+    if not members:
+        if pattern is not None:
+            notes.append(f"No annotator is called {pattern!r}: nothing was held against a reference.")
+        return found
+    inside = pl.col("annotator").is_in(members)
+    unit = ["prompt_id", "first", "second"]
+    votes = pairs.filter(inside).group_by("aspect", *unit).agg(sum=pl.col("verdict").cast(pl.Int64).sum())
+    found["pairs"] = int((votes["sum"] != 0).sum())
+    aspects = sorted(votes["aspect"].unique())
+    default = "overall" if "overall" in aspects else aspects[0] if len(aspects) == 1 else None
+    stands_in = pl.when(pl.col("aspect").is_in(aspects)).then("aspect").otherwise(pl.lit(default, pl.String))
+    rows = pairs.with_columns(member=inside, reference_aspect=stands_in).join(
+        votes.rename({"aspect": "reference_aspect"}), on=["reference_aspect", *unit], how="inner", nulls_equal=True
+    )
+    own = pl.when(pl.col("member") & (pl.col("aspect") == pl.col("reference_aspect"))).then("verdict").otherwise(0)
+    rows = rows.with_columns(truth=(pl.col("sum") - own).sign()).filter(pl.col("truth") != 0)
+    key = ["annotator", "source", "aspect", "reference_aspect", "member"]
+    counts = rows.group_by(key).agg(shared=pl.len()).sort(["shared", *key], descending=[True, *(False for _ in key)])
+    if counts.height > most:
+        notes.append(
+            f"{counts.height:,} annotators share pairs with the reference; the {most} that share most are given."
+        )
+    kept = counts.head(most)
+    parts = rows.join(kept, on=key, how="semi").partition_by(key, as_dict=True)
+    found["by"] = [_against(parts[row[:-1]], *row) for row in kept.iter_rows()]
+    return found
+
+
+def _against(
+    rows: pl.DataFrame, name: str, source: str, aspect: str, reference_aspect: str, member: bool, shared: int
+) -> Entry:
+    truth, verdict = rows["truth"].cast(pl.Int64), rows["verdict"].cast(pl.Int64)
+    n, right = int((verdict != 0).sum()), int((verdict == truth).sum())
+    lean = rows["margin"].round(9).sign().cast(pl.Int64)
+    leaning, leaning_right = int((lean != 0).sum()), int((lean == truth).sum())
+    measured = rows["longer"].is_not_null()
+    longer = rows["longer"].cast(pl.Int64).fill_null(0)
+    by_length = (longer * truth).filter(measured)  # 1 right, 0 of one length, -1 wrong
+    mine = (verdict * truth).filter(measured)
+    differ = mine != by_length
+    found = share(right, n)
+    half = share(right + (shared - n) / 2, shared)
+    length = share(float((by_length + 1).sum()) / 2, len(by_length))
+    return {
+        "name": name,
+        "source": source,
+        "aspect": aspect,
+        "reference_aspect": reference_aspect,
+        "leave_one_out": member,
+        "shared": shared,
+        "n": n,
+        "right": right,
+        "accuracy": found["share"],
+        "low": found["low"],
+        "high": found["high"],
+        "undecided": shared - n,
+        "half": _brief(half),
+        "averaged": _brief(share(leaning_right, leaning)),
+        "longer": _brief(length),
+        "beats_longer": _brief(share(int((mine > by_length).sum()), int(differ.sum()))),
+    }
+
+
+def _brief(found: Entry) -> Entry:
+    return {"accuracy": found["share"], "low": found["low"], "high": found["high"], "n": found["n"]}

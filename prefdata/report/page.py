@@ -1,0 +1,173 @@
+"""The report as one self-contained HTML page: nothing is fetched when it is opened, and nothing runs."""
+
+from __future__ import annotations
+
+from prefdata.report import sections
+from prefdata.report.markup import Child, Html, join, tag
+from prefdata.report.numbers import Entry
+from prefdata.report.parts import count, money, plural
+from prefdata.report.style import CSS
+
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+"""No network, no script, no frame: the page is text and style, whatever stands in it."""
+
+
+def page(found: Entry) -> str:
+    """The page of an analysis.
+
+    Args:
+        found: what `prefdata.report.analyse` returns.
+    """
+    title = f"{found['dataset']['name']}: report"
+    head = tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", http_equiv="Content-Security-Policy", content=POLICY),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", name="referrer", content="no-referrer"),
+        tag("title", title),
+        tag("style", Html(CSS)),
+    )
+    body = tag("body", _header(found), tag("main", _main(found)), _footer(found))
+    return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
+
+
+def _header(found: Entry) -> Html:
+    about = found["dataset"]
+    when = f", {about['time'][:10]}" if about["time"] else ""
+    parts = [f"commit {about['commit']}{when}"]
+    if about["pipelines"]:
+        parts.append(f"pipeline{'s' if len(about['pipelines']) > 1 else ''} {', '.join(about['pipelines'])}")
+    if about["pipeline"]:
+        parts.append(f"only what {about['pipeline']} made, beside imports and labels")
+    line = tag("p", tag("bdi", " · ".join(parts)), class_="soft")
+    return tag("header", tag("h1", tag("bdi", about["name"])), line, _headline(found))
+
+
+def _headline(found: Entry) -> Html:
+    tables, spent = found["flow"]["tables"], found["cost"]["total"]
+    people = (
+        len({e["name"] for e in found["annotators"]}) + (found["annotators_rest"] or {"annotators": 0})["annotators"]
+    )
+    numbers = [
+        ("prompts", count(tables["prompts"]["live"]), None),
+        ("responses", count(tables["responses"]["live"]), plural(len(_models(found)), "model")),
+        ("judgements", count(tables["annotations"]["live"]), plural(people, "annotator")),
+        ("pairs", count(found["pairs"]["n"]), f"and {plural(found['pairs']['ties'], 'tie')}"),
+        ("model calls", count(spent["calls"]), f"{count(spent['tokens'])} tokens, {money(spent['money'])}"),
+    ]
+    made = [
+        tag(
+            "div",
+            tag("dt", label),
+            tag("dd", tag("span", value, class_="big"), tag("div", note, class_="soft small") if note else None),
+        )
+        for label, value, note in numbers
+    ]
+    return tag("dl", made, class_="headline")
+
+
+def _models(found: Entry) -> set[str | None]:
+    return {entry["model"] for entry in found["flow"]["responses"]["by_model"] if entry["live"]}
+
+
+def _main(found: Entry) -> Html:
+    tables = found["flow"]["tables"]
+    if not any(at["live"] or at["came_in"] for at in tables.values()):
+        return tag(
+            "div",
+            tag("p", tag("b", "This dataset is empty.")),
+            tag(
+                "p",
+                "Nothing was imported and no pipeline has made anything yet. Bring rows in with ",
+                tag("code", "prefdata import"),
+                " or make some with ",
+                tag("code", "prefdata run"),
+                "; then write this report again.",
+            ),
+            class_="empty",
+        )
+    return join(
+        _section("From what came in to pairs", None, sections.flow(found["flow"], found["pairs"])),
+        _section("Whom to believe", _about_whom(found), sections.whom(found) if found["annotators"] else None),
+        _section(
+            "How the scores lie",
+            "A judge that gives one number to everything, or that always favours the response shown first, shows here.",
+            sections.distributions(found["annotators"]),
+        ),
+        _section(
+            "Who agrees with whom",
+            "A comparison made in both orders counts once; where the two orders contradict each other it is a tie.",
+            sections.agreement(found["agreement"], found["alpha"]),
+        ),
+        _section("The two sides of the pairs", None, sections.sides(found["pairs"])),
+        _section("What it cost", None, sections.cost(found["cost"])),
+        _section(
+            "Pairs to look at",
+            "The extremes tell most: look whether you would have chosen the same.",
+            sections.examples(found["examples"]),
+        ),
+    )
+
+
+def _section(title: str, lead: str | None, content: Html | None) -> Html | None:
+    if content is None:
+        return None
+    return tag("section", tag("h2", title), tag("p", lead, class_="soft") if lead else None, content)
+
+
+def _about_whom(found: Entry) -> str:
+    against = found["reference"]
+    if not against["annotators"]:
+        return (
+            "Nobody stands as a reference here: no annotator is a person, and none was named. Habits show all the "
+            "same; for agreement, label some pairs or name a reference annotator."
+        )
+    who = against["names"][0] if against["annotators"] == 1 else f"{against['annotators']:,} annotators"
+    left_out = " Each of them is held against the others." if against["annotators"] > 1 else ""
+    return (
+        f"Held against {who}, on the {against['pairs']:,} pairs that this reference orders.{left_out} An annotator is "
+        'worth asking only if it does better than the plain rule "the longer one is better" on the same pairs.'
+    )
+
+
+def _footer(found: Entry) -> Html:
+    about, limits = found["dataset"], found["thresholds"]
+    notes: list[Child] = [tag("li", note) for note in found["limits"]["notes"]]
+    steps = [
+        tag(
+            "li",
+            sections.name(entry["step"]),
+            f" {entry['kind']}",
+            f", {entry['pipeline']}" if entry["pipeline"] else None,
+        )
+        for entry in about["steps"]
+    ]
+    words = (
+        f"Readings use these thresholds: a share is put into words from {limits['least']} pairs on, and from "
+        f"{limits['least_reference']} for the reference. An annotator answers by position where its two orders agree "
+        f"in under {100 * limits['by_position']:.0f}% of the pairs that it decides in both, and is steady from "
+        f"{100 * limits['steady']:.0f}%. It leans to a side where the share is {100 * limits['leaning']:.0f} points "
+        f"off one half, and to a length from {100 * limits['longer']:.0f}% (no fault where the reference is within "
+        f"{100 * limits['like_reference']:.0f} points), and the 95% interval excludes one half. It is better than "
+        "chance, or than the longer one, where that interval lies above one half."
+    )
+    versions = about["versions"]
+    return tag(
+        "footer",
+        tag("h2", "How to read this"),
+        tag("ul", notes, class_="notes") if notes else None,
+        tag("p", words),
+        tag(
+            "p",
+            "Intervals are Wilson's for shares and a bootstrap over prompts for kappa, both 95%. Lengths are in "
+            "characters. Where nothing could be counted there is a dash, never a zero.",
+        ),
+        tag("details", tag("summary", f"The {plural(len(steps), 'live step')}, in order"), tag("ol", steps))
+        if steps
+        else None,
+        tag(
+            "p",
+            f"Made by prefdata {versions['prefdata'] or '(not installed)'}; tables of version {versions['tables']}.",
+        ),
+    )

@@ -1,0 +1,206 @@
+"""What a training run is told: `TrainConfig`, its defaults, and its refusals."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import math
+import sys
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from prefdata.train.errors import TrainError, nearest
+
+SCHEDULES = ("linear", "cosine", "constant")
+OVERLONG = ("drop", "truncate", "error")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run.
+
+    Attributes:
+        data: an exported Parquet file: `lists`, `trl-pairs` or `trl-pairs-conversational`.
+        model: a folder or a hub id, with safetensors and a tokenizer.
+        out: the folder to write. It may exist only if it is empty or an earlier run's, which is then replaced.
+        loss: a name in `LOSSES`.
+        beta: the loss's beta; null: the loss's own default.
+        loss_options: further options of the loss, by name.
+        plugins: Python files of yours that register losses.
+        max_steps: optimiser steps; the data are gone through as often as that takes. Null: `epochs` decides.
+        epochs: times that the data are gone through.
+        batch_size: lists in one optimiser step.
+        micro_batch_size: lists in one forward pass. Changes memory and speed, not the gradient.
+        learning_rate: the peak; null: 5e-5 with LoRA, 1e-6 without.
+        schedule: linear or cosine to zero, or constant.
+        warmup: the share of the steps over which the learning rate rises; 0 to 1.
+        weight_decay: AdamW's.
+        max_grad_norm: gradients are scaled down to this norm; 0: never.
+        lora: the rank of LoRA adapters on all linear layers but the head; 0: train all weights.
+        lora_alpha: adapters are scaled by lora_alpha / lora.
+        max_length: tokens of a prompt and its longest response.
+        overlong: what becomes of a longer list: drop; truncate (its responses, all at the same place); error.
+        seed: of the adapters' start and the order of the lists.
+        log_every: steps between two lines on the screen; metrics.jsonl has every step.
+        device: auto (a GPU if there is one), cpu, cuda, cuda:1, mps, ...
+    """
+
+    data: Path
+    model: str
+    out: Path
+    loss: str = "dpo"
+    beta: float | None = None
+    loss_options: Mapping[str, Any] = field(default_factory=dict)
+    plugins: tuple[str, ...] = ()
+    max_steps: int | None = None
+    epochs: int = 1
+    batch_size: int = 8
+    micro_batch_size: int = 2
+    learning_rate: float | None = None
+    schedule: str = "linear"
+    warmup: float = 0.1
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    lora: int = 8
+    lora_alpha: float = 16.0
+    max_length: int = 1024
+    overlong: str = "drop"
+    seed: int = 0
+    log_every: int = 1
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be trained with, in a sentence."""
+        self._settle_types()
+        for name in ("max_steps", "epochs", "batch_size", "micro_batch_size", "log_every"):
+            self._check_range(name, whole=True, low=1)
+        self._check_range("max_length", whole=True, low=2)
+        for name in ("lora", "seed"):
+            self._check_range(name, whole=True, low=0)
+        for name in ("weight_decay", "max_grad_norm", "warmup"):
+            self._check_range(name, low=0)
+        for name in ("beta", "learning_rate", "lora_alpha"):
+            self._check_range(name, low=0, above=True)
+        if self.warmup > 1:
+            raise TrainError(f"warmup is a share of the steps from 0 to 1, not {self.warmup}")
+        for name, allowed in (("schedule", SCHEDULES), ("overlong", OVERLONG)):
+            value = getattr(self, name)
+            if value not in allowed:
+                raise TrainError(f"{name} is one of {', '.join(allowed)}, not {value!r}{nearest(str(value), allowed)}")
+
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[str, Any], where: str = "train") -> TrainConfig:
+        """Make a configuration from the keys of a YAML file or of a command line.
+
+        Numbers may be texts (YAML reads `1e-4` as one).
+
+        Args:
+            mapping: field names and values.
+            where: names the file or step in an error.
+
+        Raises:
+            TrainError: a key is unknown or missing, or its value cannot be used.
+        """
+        known = {entry.name: entry for entry in fields(cls)}
+        for name in mapping:
+            if name not in known:
+                raise TrainError(f"{where}: there is no key {name!r}{nearest(str(name), known)}")
+        for name, entry in known.items():
+            required = entry.default is MISSING and entry.default_factory is MISSING
+            if required and mapping.get(name) is None:
+                raise TrainError(f"{where}: the key {name!r} is missing")
+        values = {name: _number(value, str(known[name].type)) for name, value in mapping.items()}
+        try:
+            return cls(**values)
+        except TrainError as error:
+            raise TrainError(f"{where}: {error}") from None
+
+    @property
+    def peak_learning_rate(self) -> float:
+        """The learning rate after the warm-up."""
+        if self.learning_rate is not None:
+            return self.learning_rate
+        return 5e-5 if self.lora else 1e-6
+
+    @property
+    def given_loss_options(self) -> dict[str, Any]:
+        """The loss's options as far as they were given, beta among them."""
+        return {**self.loss_options, **({} if self.beta is None else {"beta": self.beta})}
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the manifest: what JSON holds, with the learning rate that was used."""
+        return {
+            **asdict(self),
+            "data": str(self.data),
+            "out": str(self.out),
+            "plugins": list(self.plugins),
+            "learning_rate": self.peak_learning_rate,
+        }
+
+    def _settle_types(self) -> None:
+        for name in ("data", "out"):
+            value = getattr(self, name)
+            if not isinstance(value, str | Path) or not str(value):
+                raise TrainError(f"{name} is a path, not {value!r}")
+            object.__setattr__(self, name, Path(value))
+        object.__setattr__(self, "model", str(self.model))
+        plugins: Any = self.plugins
+        files = (plugins,) if isinstance(plugins, str | Path) else plugins
+        object.__setattr__(self, "plugins", tuple(str(file) for file in files))
+        if not isinstance(self.loss_options, Mapping):
+            raise TrainError(f"loss_options maps names to values, it is not {self.loss_options!r}")
+
+    def _check_range(self, name: str, *, low: float, whole: bool = False, above: bool = False) -> None:
+        value = getattr(self, name)
+        if value is None and name in ("max_steps", "beta", "learning_rate"):
+            return
+        kind = "a whole number" if whole else "a number"
+        bound = f"above {low}" if above else f"of at least {low}"
+        right_type = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+        if not right_type or not math.isfinite(value) or value < low or (above and value == low):
+            raise TrainError(f"{name} is {kind} {bound}, not {value!r}")
+
+
+def load_plugins(plugins: tuple[str, ...]) -> None:
+    """Import the user's own Python files, each once.
+
+    A file gets the module name that a pipeline's `plugins:` gives it, so that a file with both steps and losses is
+    imported once and registers nothing twice.
+
+    Raises:
+        TrainError: there is no such file, or importing it fails.
+    """
+    for plugin in plugins:
+        path = Path(plugin)
+        if not path.is_file():
+            raise TrainError(f"plugins: there is no file {path}")
+        name = f"prefdata_plugin_{hashlib.blake2b(str(path.resolve()).encode(), digest_size=8).hexdigest()}"
+        if name in sys.modules:
+            continue
+        spec = importlib.util.spec_from_file_location(name, path)
+        if spec is None or spec.loader is None:
+            raise TrainError(f"plugins: {path} is no Python file: its name must end in .py")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        try:
+            spec.loader.exec_module(module)
+        except TrainError:
+            del sys.modules[name]
+            raise
+        except Exception as error:
+            del sys.modules[name]
+            raise TrainError(f"plugins: {path} cannot be imported: {type(error).__name__}: {error}") from error
+
+
+def _number(value: Any, kind: str) -> Any:
+    """A text as the number that its field wants; anything else as it is."""
+    if isinstance(value, str):
+        for name, make in (("int", int), ("float", float)):
+            if kind.startswith(name):
+                try:
+                    return make(value)
+                except ValueError:
+                    return value
+    return value

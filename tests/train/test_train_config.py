@@ -1,0 +1,58 @@
+"""Configuration: defaults, texts as numbers, refusals that name the key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from prefdata.train import TrainConfig, TrainError
+
+REQUIRED = {"data": "d.parquet", "model": "m", "out": "o"}
+
+
+def test_defaults_and_texts() -> None:
+    made = TrainConfig.from_mapping(
+        {**REQUIRED, "learning_rate": "1e-4", "max_steps": "20", "beta": 1, "plugins": "a.py"}
+    )
+    assert (made.data, made.model, made.out) == (Path("d.parquet"), "m", Path("o"))
+    assert (made.learning_rate, made.max_steps, made.beta, made.plugins) == (1e-4, 20, 1, ("a.py",))
+    assert made == TrainConfig(
+        Path("d.parquet"), "m", Path("o"), beta=1.0, plugins=("a.py",), max_steps=20, learning_rate=1e-4
+    )
+
+
+def test_learning_rate_follows_lora() -> None:
+    assert TrainConfig.from_mapping(REQUIRED).peak_learning_rate == 5e-5
+    assert TrainConfig.from_mapping({**REQUIRED, "lora": 0}).peak_learning_rate == 1e-6
+    assert TrainConfig.from_mapping({**REQUIRED, "lora": 0, "learning_rate": 2e-5}).peak_learning_rate == 2e-5
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"learning_rat": 1}, "run.yaml: there is no key 'learning_rat'; did you mean 'learning_rate'?"),
+        ({"model": None}, "run.yaml: the key 'model' is missing"),
+        ({"batch_size": 0}, "run.yaml: batch_size is a whole number of at least 1, not 0"),
+        ({"batch_size": 2.5}, "run.yaml: batch_size is a whole number of at least 1, not 2.5"),
+        ({"batch_size": True}, "run.yaml: batch_size is a whole number of at least 1, not True"),
+        ({"max_steps": "many"}, "run.yaml: max_steps is a whole number of at least 1, not 'many'"),
+        ({"beta": 0}, "run.yaml: beta is a number above 0, not 0"),
+        ({"beta": "nan"}, "run.yaml: beta is a number above 0, not nan"),
+        ({"lora": -1}, "run.yaml: lora is a whole number of at least 0, not -1"),
+        ({"warmup": 10}, "run.yaml: warmup is a share of the steps from 0 to 1, not 10"),
+        (
+            {"schedule": "cosin"},
+            "run.yaml: schedule is one of linear, cosine, constant, not 'cosin'; did you mean 'cosine'?",
+        ),
+        ({"overlong": "cut"}, "run.yaml: overlong is one of drop, truncate, error, not 'cut'"),
+        ({"data": 3}, "run.yaml: data is a path, not 3"),
+        ({"loss_options": [1]}, "run.yaml: loss_options maps names to values, it is not [1]"),
+        ({"epochs": None}, "run.yaml: epochs is a whole number of at least 1, not None"),
+    ],
+)
+def test_refusals(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(TrainError) as caught:
+        TrainConfig.from_mapping({**REQUIRED, **change}, "run.yaml")
+    assert str(caught.value) == message
