@@ -81,7 +81,7 @@ class Compare(TextJudge):
         for prompt in group.prompts:
             responses = group.responses_to(prompt["prompt_id"])
             if len(responses) < 2:
-                context.log(f"{self.kind}: a prompt with fewer than two responses has nothing to compare")
+                context.log("a prompt with fewer than two responses has nothing to compare")
             for pair in pairs_of(responses, self.pairs):
                 for replicate in range(self.times):
                     for first, second in presented(pair, self.orders or self.loaded.orders, replicate):

@@ -36,4 +36,5 @@ def transcript(messages: list[Row]) -> str:
     """A conversation as plain text, for a judge to read. One user turn alone is its text."""
     if len(messages) == 1 and messages[0]["role"] == "user":
         return str(messages[0]["content"])
-    return "\n\n".join(f"{turn['role'].capitalize()}: {turn['content']}" for turn in messages)
+    said = ((turn["role"].capitalize(), turn.get("content") or turn.get("tool_calls") or "") for turn in messages)
+    return "\n\n".join(f"{who}: {text}" for who, text in said)

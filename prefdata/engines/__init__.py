@@ -3,7 +3,7 @@
 from prefdata.engines.base import Answer, Capability, Engine, Price, Reply, Request, RequestError
 from prefdata.engines.budget import Budget, Usage
 from prefdata.engines.cache import RequestCache
-from prefdata.engines.client import Client
+from prefdata.engines.client import Client, call_id_of, revised
 from prefdata.engines.errors import UnreachableError
 from prefdata.engines.local import TransformersEngine
 from prefdata.engines.openai_http import OpenAIEngine
@@ -29,6 +29,8 @@ __all__ = [
     "TransformersEngine",
     "UnreachableError",
     "Usage",
+    "call_id_of",
     "engine",
     "engine_from_config",
+    "revised",
 ]

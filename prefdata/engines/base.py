@@ -137,7 +137,7 @@ class Engine(Protocol):
         ...
 
 
-@dataclass
+@dataclass(eq=False)
 class RequestError(Exception):
     """One request failed. `status` is what an annotation made from it says.
 

@@ -41,6 +41,16 @@ class _Gate:
     usage: Usage = field(default_factory=Usage)
 
 
+def revised(request: Request, revision: int) -> Request:
+    """A request as it is sent for a revision: above 1, its tag asks again what was asked before."""
+    return replace(request, tag=f"{request.tag}#{revision}") if revision > 1 else request
+
+
+def call_id_of(engine: Engine, request: Request) -> str:
+    """The id of a call, which is the cache's key: the engine's identity and everything in the request."""
+    return make_id("call", engine.identity, request.payload())
+
+
 class Client:
     """Asks engines on behalf of one run.
 
@@ -86,7 +96,8 @@ class Client:
     async def ask(self, engine_name: str, request: Request, *, step: str, revision: int = 1) -> Answer:
         """Answer a request: from the cache, from an equal request in flight, or from the engine.
 
-        `Answer.call` is the row of `calls`. Rows with the same call_id state the same bill: write each id once.
+        `Answer.call` is the row of `calls`. It states the bill until `recorded` says that another row does; after that
+        it is marked as cached and costs nothing.
 
         Args:
             engine_name: a key of `engines`.
@@ -100,9 +111,8 @@ class Client:
         """
         engine = self._engine(engine_name, request)
         gate = self._gate(engine_name, engine)
-        if revision > 1:
-            request = replace(request, tag=f"{request.tag}#{revision}")
-        call_id = make_id("call", engine.identity, request.payload())
+        request = revised(request, revision)
+        call_id = call_id_of(engine, request)
         task = self._running.get(call_id)
         if task is None:
             entry = self._cache.get(call_id) if self._cache else None
@@ -116,7 +126,8 @@ class Client:
             return await asyncio.shield(task)
         answer = await asyncio.shield(task)
         self._count_cached(gate)
-        return replace(answer, cached=answer.reply is not None, call={**answer.call, "step": step})
+        stated = {"cached": True, "money": 0.0} if answer.reply and self._recorded(call_id) else {}
+        return replace(answer, cached=answer.reply is not None, call={**answer.call, "step": step, **stated})
 
     async def finish(self) -> None:
         """Wait until everything in flight is answered and kept."""

@@ -58,7 +58,6 @@ class BaseEngine:
         self.max_concurrency = config.max_concurrency
         self.rpm = config.rpm
         self.price = Price(config.price.prompt, config.price.completion) if config.price else None
-
         self._identity: str | None = None
 
     @property
@@ -125,28 +124,27 @@ def engine_from_config(name: str, config: Mapping[str, Any], where: str) -> Engi
     Args:
         name: as steps call it.
         config: its mapping, `kind` included.
-        where: file and line, for messages.
+        where: file, line and name of the engine, for messages.
 
     Raises:
         PipelineError: no kind or an unknown one, an unknown key, or a value that a field cannot take. The message never
             repeats a value, which may be a secret in the wrong place.
     """
-    place = f"{where}, engine {name!r}"
     fields = dict(config)
     kind = fields.pop("kind", None)
     if not isinstance(kind, str):
-        raise PipelineError(f"{place} says no kind; add kind: and one of {', '.join(sorted(ENGINES))}")
+        raise PipelineError(f"{where} says no kind; add kind: and one of {', '.join(sorted(ENGINES))}")
     known = ENGINES.get(kind)
     if known is None:
-        raise PipelineError(f"{place}: there is no kind {kind!r}{_nearest(kind, ENGINES)}")
+        raise PipelineError(f"{where}: there is no kind {kind!r}{_nearest(kind, ENGINES)}")
     try:
         parsed = known.config.model_validate(fields)
     except ValidationError as error:
-        raise PipelineError("; ".join(_problems(place, known.config, error))) from None
+        raise PipelineError("; ".join(_problems(where, known.config, error))) from None
     return known.make(name, parsed)
 
 
-def _problems(place: str, config: type[BaseModel], error: ValidationError) -> list[str]:
+def _problems(where: str, config: type[BaseModel], error: ValidationError) -> list[str]:
     """One sentence for each key that is wrong, without the value that was given."""
     sentences = []
     for problem in error.errors(include_input=False, include_url=False, include_context=False):
@@ -156,10 +154,10 @@ def _problems(place: str, config: type[BaseModel], error: ValidationError) -> li
             hint = _nearest(path[-1], owner.model_fields)
             if "key" in path[-1].lower() and "api_key_env" in config.model_fields:
                 hint = "; a key stands in an environment variable, and api_key_env: says which"
-            sentences.append(f"{place}: there is no key {'.'.join(path)!r}{hint}")
+            sentences.append(f"{where}: there is no key {'.'.join(path)!r}{hint}")
         else:
             message = problem["msg"].removeprefix("Value error, ")
-            sentences.append(f"{place}: {'.'.join(path) or 'it'}: {message[:1].lower()}{message[1:]}")
+            sentences.append(f"{where}: {'.'.join(path) or 'it'}: {message[:1].lower()}{message[1:]}")
     return sentences
 
 

@@ -120,9 +120,10 @@ class ScriptedEngine(BaseEngine):
             if len(values) > 1 and all(isinstance(value, str) for value in values):
                 return values[self._verdict(request, values)]
             if len(values) > 2 and all(isinstance(value, int | float) for value in values):
-                label = name.rsplit("_", 1)[-1].upper()
-                text = (sections(last, ("A", "B", "C", "D")) or {}).get(label, last)
-                return values[round(quality(text) * (len(values) - 1))]
+                found = sections(last, ("A", "B", "C", "D")) or sections(last, ("Response", "Answer"), least=1)
+                text = found.get(name.rsplit("_", 1)[-1].upper()) or next(iter(found.values()), last)
+                mood = self._number(f"mood {name}", request) % 1000 / 1000 - 0.5
+                return values[min(len(values) - 1, max(0, round(quality(text) * (len(values) - 1) + mood)))]
             return values[self._number(f"choose {name}", request) % len(values)]
 
         assert request.schema is not None

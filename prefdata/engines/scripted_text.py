@@ -86,12 +86,17 @@ def write(prompt: str, seed: int, *, short: bool = False) -> str:
     return " ".join([*sentences, say(_ENDINGS)])
 
 
-def sections(text: str, labels: Sequence[str]) -> dict[str, str]:
-    """What stands under each label in a judge's prompt (`Response A`, `[A]`, `### Answer 1:`, `<response_b>`).
+def sections(text: str, labels: Sequence[str], *, least: int = 2) -> dict[str, str]:
+    """What stands under each label in a judge's prompt (`Response A:`, `[A]`, `### Answer 1`, `<response_b>`).
+
+    Args:
+        text: the prompt.
+        labels: to look for.
+        least: how many must be found for the headings to be believed.
 
     Returns:
-        The text from each label's last heading to the next heading (or within the frame that follows the heading), for
-        the labels that have one; empty where fewer than two have.
+        The text from each label's last heading to the next heading, without the fence around it, for the labels that
+        have one; empty where fewer than `least` have.
     """
     places: list[tuple[int, int, str]] = []
     for label in labels:
@@ -101,15 +106,16 @@ def sections(text: str, labels: Sequence[str]) -> dict[str, str]:
         )
         if found:
             places.append((found[-1].start(), found[-1].end(), label))
-    if len(places) < 2:
+    if len(places) < least:
         return {}
     places.sort()
     ends = [start for start, _, _ in places[1:]] + [len(text)]
-    return {label: _inside(text[stop:end].strip()) for (_, stop, label), end in zip(places, ends, strict=True)}
+    return {label: _unfenced(text[stop:end].strip()) for (_, stop, label), end in zip(places, ends, strict=True)}
 
 
-def _inside(section: str) -> str:
-    """What stands between two lines of one mark (`[9f3a01bc]`), where a section has such a frame."""
-    mark, _, rest = section.partition("\n")
-    inner, end, _ = rest.partition(f"\n{mark}")
-    return inner if end and mark.startswith("[") else section
+def _unfenced(section: str) -> str:
+    """What stands between a first line such as `[1f2e]` and its return, or before a closing tag."""
+    fence, _, rest = section.partition("\n")
+    if fence and not fence[0].isalnum() and f"\n{fence}" in rest:
+        return rest[: rest.index(f"\n{fence}")].strip()
+    return section.partition("</")[0].strip()

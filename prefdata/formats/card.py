@@ -22,6 +22,17 @@ PREFERRED = ("pairs", "lists")
 """Which file a bare `load_dataset(folder)` reads, if it is there; else the first by name."""
 
 
+class _OneLine(yaml.SafeDumper):
+    """Keeps every text on one line: a line `---` within one would end the front matter."""
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if text.isprintable() else '"')
+
+
+_OneLine.add_representer(str, _represent_text)
+
+
 def write_card(folder: Path, summary: Mapping[str, Any]) -> Path | None:
     """Write the folder's dataset card: one config for each Parquet file, its rows, columns and what was left out.
 
@@ -52,7 +63,7 @@ def write_card(folder: Path, summary: Mapping[str, Any]) -> Path | None:
     front: dict[str, Any] = {"license": "unknown", "tags": ["preference"]}
     if configs:
         front["configs"] = configs
-    head = yaml.safe_dump(front, sort_keys=False, allow_unicode=True)
+    head = yaml.dump(front, Dumper=_OneLine, sort_keys=False, allow_unicode=True, width=1 << 20)
     text = f"---\n{MARK}\n{head}---\n\n# Preference data\n\n{_facts(summary)}{''.join(sections)}"
     with whole_file(path) as card:
         card.write(text.encode("utf-8", "replace"))

@@ -72,7 +72,10 @@ class Intake:
             "annotations": list(self.annotations.values()),
         }
         schema.check_annotations(rows["annotations"], str(where))
-        counted = ", ".join(f"{len(made):,} {name}" for name, made in rows.items() if made) or "nothing"
+        counts = {name: len(made) for name, made in rows.items() if made}
+        counted = (
+            ", ".join(f"{count:,} {name if count > 1 else name[:-1]}" for name, count in counts.items()) or "nothing"
+        )
         remarks = [counted, *self.remarks]
         if self.to_meta:
             named = ", ".join(f"{column!r} ({count:,})" for column, count in sorted(self.to_meta.items()))

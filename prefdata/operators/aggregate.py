@@ -66,7 +66,7 @@ class Aggregate(TableStep):
         made = list(self.consensus(rows, context))
         abstained = sum(row["status"] == "abstain" for row in made)
         context.log(
-            f"{self.kind}: {len(made) - abstained} verdicts, {abstained} abstentions from {len(rows)} annotations"
+            f"{len(made) - abstained} verdicts, {abstained} abstentions from {len(rows)} annotations"
         )
         return {"annotations": made}
 
@@ -118,9 +118,12 @@ class ScoredAggregate(Aggregate):
     def consensus(self, rows: pl.DataFrame, context: Context) -> Iterator[Row]:
         """One row of scores for each prompt and aspect, and one abstention for the responses that have too few."""
         rows = directed(rows.filter(pl.col("protocol").is_in(ORDERING)), self.direction, self.kind)
-        names = rows["annotator"].unique().to_list()
-        weight = {name: self.weight(name) for name in names}
-        rows = coded(rows.filter(pl.col("annotator").replace_strict(weight, default=1.0) > 0), CONTEXT, "problem")
+        weight = {name: self.weight(name) for name in rows["annotator"].drop_nulls().unique().sort()}
+        rows = coded(
+            rows.filter(pl.col("annotator").replace_strict(weight, default=1.0, return_dtype=pl.Float64) > 0),
+            CONTEXT,
+            "problem",
+        )
         if rows.is_empty():
             return
         read = digests(rows, "problem", VALID, self.asked())
@@ -184,8 +187,8 @@ class Mean(ScoredAggregate):
         score = normalised(voice.to_numpy().astype(np.int64), node, score, self.normalise or "none")
         silent = np.isnan(score)
         if silent.any():
-            context.log(f"{self.kind}: {int(silent.sum())} scores left out: the only response their annotator scored")
-        w = entries["annotator"].replace_strict(dict(weight), return_dtype=pl.Float64).to_numpy()
+            context.log(f"{int(silent.sum())} scores left out: the only response their annotator scored")
+        w = entries["annotator"].replace_strict(dict(weight), default=1.0, return_dtype=pl.Float64).to_numpy()
         mean, count = _means(node[~silent], score[~silent], w[~silent], int(node.max(initial=-1)) + 1)
         first = entries.unique("node", maintain_order=True).select("problem", "target", "node")
         result: dict[int, tuple[list[str], list[float], float | None]] = {}
@@ -207,7 +210,7 @@ def _means(node: IntArray, score: FloatArray, weight: FloatArray, size: int) -> 
     np.minimum.at(low, node, score)
     np.maximum.at(high, node, score)
     with np.errstate(invalid="ignore", divide="ignore"):
-        # 12 decimals: means that are equal on paper (0.1 + 0.2 + 0.6, 3 x 0.3) must not differ in the last bit.
+        # 12 decimals: means that are equal on paper (0.1, 0.1, 0.4 and 3 x 0.2) must not differ in the last bit.
         mean = np.round(np.bincount(node, weights=weight * score, minlength=size) / total, 12) + 0.0
     return np.where(low == high, low, mean), count
 
@@ -253,7 +256,7 @@ class BradleyTerryConsensus(ScoredAggregate):
                 maintain_order="left",
             ).rename({"size": f"{end}_size"})
         found = found.with_columns(
-            pl.col("annotator").replace_strict(dict(weight), return_dtype=pl.Float64).alias("weight")
+            pl.col("annotator").replace_strict(dict(weight), default=1.0, return_dtype=pl.Float64).alias("weight")
         )
         targets = {
             problem: (names, np.array(votes))
@@ -312,7 +315,7 @@ class Majority(Aggregate):
         other = rows.filter(~pl.col("protocol").is_in(["compare", "label"]))
         if len(other):
             kinds = ", ".join(sorted(other["protocol"].unique().to_list()))
-            context.log(f"{self.kind}: {len(other)} annotations are neither labels nor comparisons ({kinds}): left out")
+            context.log(f"{len(other)} annotations are neither labels nor comparisons ({kinds}): left out")
         yield from self._compared(rows.filter(pl.col("protocol") == "compare"))
         yield from self._labelled(rows.filter(pl.col("protocol") == "label"))
 

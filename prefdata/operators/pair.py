@@ -250,5 +250,5 @@ class Pair(TableStep):
             direction=self.direction,
         )
         without = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
-        context.log(f"pair: {len(rows)} preferences" + (f"; no pair from: {without}" if without else ""))
+        context.log(f"{len(rows)} preferences" + (f"; no pair from: {without}" if without else ""))
         return {"preferences": rows}

@@ -114,7 +114,7 @@ class Sample(GroupStep):
         identities = {name: engine.identity for name, engine in engines.items()}
         _refuse_twins(engines)
         if self.temperature == 0 and self.n > 1:
-            context.log(f"sample: at temperature 0 the {self.n} draws from an engine are equal; n: 1 would do")
+            context.log(f"at temperature 0 the {self.n} draws from an engine are equal; n: 1 would do")
         work = []
         for prompt in group.prompts:
             names = list(engines)

@@ -128,7 +128,7 @@ class Where(TableStep):
         unknown = kept.is_null().sum()
         dropped = rows.with_columns(kept.alias("kept")).filter(~pl.col("kept").fill_null(False))
         note = f", {unknown} of them because it is unknown (null)" if unknown else ""
-        context.log(f"{self.kind}: {len(dropped)} of {len(rows)} {self.table} dropped by {self.keep!r}{note}")
+        context.log(f"{len(dropped)} of {len(rows)} {self.table} dropped by {self.keep!r}{note}")
         reason = pl.when(pl.col("kept").is_null()).then(pl.lit(f"{self.keep}: unknown")).otherwise(pl.lit(self.keep))
         return {"drops": _drops(self.table, dropped, reason, self.view)}
 
@@ -148,7 +148,7 @@ def _with_extras(table: str, tables: Mapping[str, pl.DataFrame]) -> pl.DataFrame
 
 @step("select.threshold")
 class Threshold(TableStep):
-    """Keep the responses (or prompts, preferences) whose scores lie in a range.
+    """Keep the responses whose scores lie in a range.
 
     Scores are those of the protocols `score` and `measure` under one aspect. Where several annotations fit, every one
     of them must lie in the range: name one annotator where that is not meant. What has no score is kept unless
@@ -196,5 +196,5 @@ class Threshold(TableStep):
         dropped = responses.with_columns(reason=reason).filter(pl.col("reason").is_not_null())
         unscored = responses["low"].null_count()
         note = f"; {unscored} without a score: {'dropped' if self.unscored == 'drop' else 'kept'}" if unscored else ""
-        context.log(f"{self.kind}: {len(dropped)} of {len(responses)} responses dropped by {what}{note}")
+        context.log(f"{len(dropped)} of {len(responses)} responses dropped by {what}{note}")
         return {"drops": _drops(self.table, dropped, pl.col("reason"), self.view)}

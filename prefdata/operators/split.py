@@ -60,7 +60,7 @@ class Split(TableStep):
             )
             for group, name in sorted(zip(ordered, names, strict=True))
         ]
-        context.log(f"split: {len(groups) - valid - test} train, {valid} valid, {test} test groups")
+        context.log(f"{len(groups) - valid - test} train, {valid} valid, {test} test groups")
         return {"annotations": made}
 
 

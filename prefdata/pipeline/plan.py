@@ -15,14 +15,13 @@ from pathlib import Path
 
 from prefdata.dataset import Dataset
 from prefdata.dataset.dataset import MARKER
-from prefdata.engines import RequestCache
+from prefdata.engines import RequestCache, call_id_of, revised
 from prefdata.engines.base import Answer, Engine, Reply, Request
 from prefdata.pipeline.display import Display
 from prefdata.pipeline.run import make_engines, run_blocking
 from prefdata.pipeline.runtime import Options, Runtime, StepResult
 from prefdata.pipeline.spec import Pipeline, engine_names, load
 from prefdata.pipeline.step import Sink
-from prefdata.schema import make_id
 
 CHARACTERS_PER_TOKEN = 4
 """Rough, for English; the plan says that its tokens are an estimate."""
@@ -141,9 +140,7 @@ class _Counter:
     async def ask(self, engine_name: str, request: Request, *, step: str, revision: int = 1) -> Answer:
         """Count a request once; a cached one is answered from the cache."""
         engine = self.engines[engine_name]
-        tag = f"{request.tag}#{revision}" if revision > 1 else request.tag
-        payload = {**request.payload(), **({"tag": tag} if tag else {})}
-        call_id = make_id("call", engine.identity, payload)
+        call_id = call_id_of(engine, revised(request, revision))
         counted = self.plans[step.rpartition("@")[0]]
         counted.exact = counted.exact and not self.inexact
         entry = self.cache.get(call_id)

@@ -322,7 +322,7 @@ class Runtime:
                     self.halt.stop(_failure(step, group.group_id, error), FAILED, error)
                     return
             made = {table: list(rows) for table, rows in made.items()}
-            made["calls"] = context.calls
+            made["calls"] = _without_copies(context.calls, made.get("responses", []))
             finished.append((group.group_id, made))
             advance(1)
 
@@ -421,6 +421,12 @@ def _failure(step: Step, group_id: str, error: Exception) -> str:
     if isinstance(error, PrefdataError):
         return f"step {step.name!r}{where}: {error}"
     return f"step {step.name!r} failed{where}: {type(error).__name__}: {error} (the run's log has the traceback)"
+
+
+def _without_copies(calls: list[Row], responses: list[Row]) -> list[Row]:
+    """The calls, without the raw answer where a response holds it as its text."""
+    texts = {row["call_id"]: row["text"] for row in responses if row.get("call_id")}
+    return [{**call, "raw": None} if call.get("raw") == texts.get(call["call_id"], "") else call for call in calls]
 
 
 def _signed(table: str, given: pl.DataFrame | list[Row], resolved: Resolved) -> pl.DataFrame | list[Row]:

@@ -87,7 +87,7 @@ def load(pipeline: str | Path, *, name: str | None = None, sets: Sequence[str] =
 
 def parse(text: str, *, file: str, folder: Path, name: str, sets: Sequence[str] = ()) -> Pipeline:
     """Read a pipeline from text; see `load`."""
-    reader = _Reader(file)
+    reader = _Reader(file, folder)
     document = reader.document(text)
     load_plugins()
     plugins = document.get("plugins") or []
@@ -144,8 +144,8 @@ class _Entry:
 class _Reader:
     """Turns YAML nodes into values and remembers on which line each key stood."""
 
-    def __init__(self, file: str) -> None:
-        self.file = file
+    def __init__(self, file: str, folder: Path) -> None:
+        self.file, self.folder = file, folder
         self.lines: dict[tuple[object, ...], int] = {}
 
     def at(self, *path: object) -> str:
@@ -228,7 +228,7 @@ class _Reader:
     def step(self, entry: _Entry) -> Step:
         cls = STEPS[entry.kind]
         try:
-            return cls.model_validate({**entry.fields, "name": entry.name})
+            return cls.model_validate({**entry.fields, "name": entry.name}, context={"folder": self.folder})
         except ValidationError as error:
             problem = error.errors()[0]
             key = str(problem["loc"][0]) if problem["loc"] else ""

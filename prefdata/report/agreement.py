@@ -130,11 +130,11 @@ def held_against(verdicts: Verdicts, pattern: str | None, most: int, notes: list
 
     Returns:
         pattern, annotators (how many match), names (the first ten of them), pairs (that they order), by (entries).
-        An entry's `accuracy` is the share of the pairs that both decide which they order alike; `undecided` counts the
-        rest of `shared`; `half` is the accuracy over `shared` where an undecided pair counts one half; `averaged` goes
-        by the mean of its probabilities over both orders; `longer` is what "the longer one is better" scores on
-        `shared`, and `beats_longer` the share of the pairs on which the two differ in which this annotator is nearer
-        the reference.
+        An entry's `accuracy` is the share of the n pairs that both decide which they order alike; `undecided` counts
+        the rest of `shared`; `half` is the accuracy over `shared` where an undecided pair counts one half; `averaged`
+        goes by the mean of its probabilities over both orders. `longer` is what "the longer one is better" scores on
+        the same n pairs (`longer_of_shared`: on `shared`), and `beats_longer` the share of those on which the two
+        differ in which this annotator is nearer the reference.
     """
     pairs = merged(verdicts, ["annotator", "source", "aspect"])
     names = verdicts.annotations.select("annotator", "source").unique()
@@ -176,16 +176,16 @@ def _against(
 ) -> Entry:
     truth, verdict = rows["truth"].cast(pl.Int64), rows["verdict"].cast(pl.Int64)
     n, right = int((verdict != 0).sum()), int((verdict == truth).sum())
-    lean = rows["margin"].round(9).sign().cast(pl.Int64)
+    lean = rows["margin"].sign().cast(pl.Int64)
     leaning, leaning_right = int((lean != 0).sum()), int((lean == truth).sum())
-    measured = rows["longer"].is_not_null()
-    longer = rows["longer"].cast(pl.Int64).fill_null(0)
-    by_length = (longer * truth).filter(measured)  # 1 right, 0 of one length, -1 wrong
-    mine = (verdict * truth).filter(measured)
-    differ = mine != by_length
+    longer = rows["longer"].cast(pl.Int64)
+    by_length = (longer * truth).fill_null(0)  # 1 right, 0 of one length, -1 wrong
+    of_decided = by_length.filter(longer.is_not_null() & (verdict != 0))
+    of_shared = by_length.filter(longer.is_not_null())
+    mine = (verdict * truth).filter(longer.is_not_null() & (verdict != 0))
+    differ = mine != of_decided
     found = share(right, n)
     half = share(right + (shared - n) / 2, shared)
-    length = share(float((by_length + 1).sum()) / 2, len(by_length))
     return {
         "name": name,
         "source": source,
@@ -201,9 +201,15 @@ def _against(
         "undecided": shared - n,
         "half": _brief(half),
         "averaged": _brief(share(leaning_right, leaning)),
-        "longer": _brief(length),
-        "beats_longer": _brief(share(int((mine > by_length).sum()), int(differ.sum()))),
+        "longer": _brief(_half_for_none(of_decided)),
+        "longer_of_shared": _brief(_half_for_none(of_shared)),
+        "beats_longer": _brief(share(int((mine > of_decided).sum()), int(differ.sum()))),
     }
+
+
+def _half_for_none(outcomes: pl.Series) -> Entry:
+    """The share of right ones (1) among right and wrong (-1); what has no verdict (0) counts one half."""
+    return share(float((outcomes + 1).sum()) / 2, len(outcomes))
 
 
 def _brief(found: Entry) -> Entry:

@@ -56,6 +56,7 @@ def _entries(verdicts: Verdicts, keys: pl.DataFrame, by: Sequence[str]) -> list[
     annotations, shown, stated = those(verdicts.annotations), those(verdicts.shown), those(verdicts.stated)
     pairs = those(merged(verdicts, KEY))
     scored = _parts(those(verdicts.scored), by)
+    targets = _rows(annotations.group_by(by).agg(targets=pl.col("target").unique().sort()), by)
     statuses = _parts(annotations.group_by([*by, "status"]).agg(n=pl.len()), by)
     seconds = _parts(annotations.filter(pl.col("seconds").is_not_null()).select(*by, "seconds"), by)
     first, orders = _first_shown(shown, by), _two_orders(shown, by)
@@ -71,6 +72,7 @@ def _entries(verdicts: Verdicts, keys: pl.DataFrame, by: Sequence[str]) -> list[
         made.append(
             {
                 **name,
+                "targets": targets[key]["targets"],
                 "n": n,
                 "statuses": {status: {"n": count, "share": count / n} for status, count in counts.items()},
                 "distribution": _distribution(name["protocol"], scored.get(key), judged.get(key)),

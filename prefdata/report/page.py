@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from prefdata.report import sections
+from prefdata.report import sections, whom
 from prefdata.report.markup import Child, Html, join, tag
 from prefdata.report.numbers import Entry
-from prefdata.report.parts import count, money, plural
+from prefdata.report.parts import count, money, name, plural
 from prefdata.report.style import CSS
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
@@ -49,12 +49,13 @@ def _headline(found: Entry) -> Html:
     people = (
         len({e["name"] for e in found["annotators"]}) + (found["annotators_rest"] or {"annotators": 0})["annotators"]
     )
+    used = f"{count(spent['tokens'])} tokens, {money(spent['money'])}"
     numbers = [
         ("prompts", count(tables["prompts"]["live"]), None),
         ("responses", count(tables["responses"]["live"]), plural(len(_models(found)), "model")),
         ("judgements", count(tables["annotations"]["live"]), plural(people, "annotator")),
         ("pairs", count(found["pairs"]["n"]), f"and {plural(found['pairs']['ties'], 'tie')}"),
-        ("model calls", count(spent["calls"]), f"{count(spent['tokens'])} tokens, {money(spent['money'])}"),
+        ("model calls", count(spent["calls"]), used if spent["calls"] else None),
     ]
     made = [
         tag(
@@ -89,16 +90,16 @@ def _main(found: Entry) -> Html:
         )
     return join(
         _section("From what came in to pairs", None, sections.flow(found["flow"], found["pairs"])),
-        _section("Whom to believe", _about_whom(found), sections.whom(found) if found["annotators"] else None),
+        _section("Whom to believe", _about_whom(found), whom.whom(found)),
         _section(
             "How the scores lie",
             "A judge that gives one number to everything, or that always favours the response shown first, shows here.",
-            sections.distributions(found["annotators"]),
+            whom.distributions(found["annotators"]),
         ),
         _section(
             "Who agrees with whom",
             "A comparison made in both orders counts once; where the two orders contradict each other it is a tie.",
-            sections.agreement(found["agreement"], found["alpha"]),
+            whom.agreement(found["agreement"], found["alpha"]),
         ),
         _section("The two sides of the pairs", None, sections.sides(found["pairs"])),
         _section("What it cost", None, sections.cost(found["cost"])),
@@ -137,7 +138,7 @@ def _footer(found: Entry) -> Html:
     steps = [
         tag(
             "li",
-            sections.name(entry["step"]),
+            name(entry["step"]),
             f" {entry['kind']}",
             f", {entry['pipeline']}" if entry["pipeline"] else None,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -112,3 +113,9 @@ def _row(cells: Sequence[Child], heads: Sequence[str], right: dict[int, str], *,
 def more(summary: str, *children: Child, open_: bool = False) -> Html:
     """What is shown when it is asked for."""
     return tag("details", tag("summary", summary), *children, open="" if open_ else None)
+
+
+def name(value: object) -> Html:
+    """The name of an annotator, a model or a step: it comes from outside, may run in any direction, and may be long."""
+    pieces = re.split(r"(?<=[/:+@_])", DASH if value is None else str(value))
+    return tag("bdi", [[tag("wbr") if place else None, piece] for place, piece in enumerate(pieces)], class_="name")

@@ -72,6 +72,8 @@ def reading(entry: Entry, against: Entry | None, reference: str, members: list[s
     """
     if not entry["statuses"].get("ok"):
         return _read("unknown", [f"gave no usable judgement ({_statuses(entry)})"])
+    if "response" not in entry["targets"]:
+        return _read("unknown", [f"says nothing of responses: it is about {' and '.join(entry['targets'])}s"])
     habits = [found for found in (_position(entry), _length(entry, against), _scores(entry), _unusable(entry)) if found]
     clauses = ["rests on what other annotators said"] if entry["source"] == "consensus" else []
     clauses += [text for _, text in habits]
@@ -100,8 +102,9 @@ def _read(level: Level, clauses: list[str]) -> Entry:
 
 
 def _nothing(entry: Entry) -> str:
-    orders = "" if entry["protocol"] != "compare" or entry["position"]["orders"]["pairs"] else " in both orders"
-    return f"no habit stands out, and too few pairs{orders} to say more"
+    one_order = entry["protocol"] == "compare" and not entry["position"]["orders"]["pairs"]
+    orders = ", but no pair was judged in both orders" if one_order else ""
+    return f"no habit stands out{orders}; there is nothing to hold it against"
 
 
 def _position(entry: Entry) -> tuple[Level, str] | None:
@@ -141,7 +144,9 @@ def _length(entry: Entry, against: Entry | None) -> tuple[Level, str] | None:
         return None
     which, much = ("longer", habit["share"]) if habit["share"] > 0.5 else ("shorter", 1 - habit["share"])
     text = f"prefers the {which} response in {percent(much)} of {habit['n']:,} pairs"
-    theirs = against["longer"]["accuracy"] if against and against["shared"] >= limits.least_reference else None
+    theirs = (
+        against["longer_of_shared"]["accuracy"] if against and against["shared"] >= limits.least_reference else None
+    )
     if theirs is not None and abs(theirs - habit["share"]) <= limits.like_reference:
         return "good", f"{text}, much as the reference does ({percent(theirs if which == 'longer' else 1 - theirs)})"
     return "mixed", text

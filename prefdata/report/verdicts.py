@@ -131,8 +131,9 @@ def merged(verdicts: Verdicts, by: Sequence[str]) -> pl.DataFrame:
 
     Returns:
         The columns `by` (and source), group_id, prompt_id, aspect, first, second, votes, verdict (1: first is better,
-        -1: second, 0: tie), margin (mean of 2p - 1 over its judgements), longer (1: first is the longer one, -1:
-        second, 0: neither; null where a text is missing).
+        -1: second, 0: tie), margin (mean of 2p - 1 over its judgements, to nine digits, because noise in the last ones
+        would break ties), gap (difference of their lengths, first minus second) and longer (its sign); null where a
+        text is missing.
     """
     columns = list(dict.fromkeys([*by, "source", *CONTEXT, "first", "second"]))
     lean = 2 * pl.col("p") - 1
@@ -140,7 +141,7 @@ def merged(verdicts: Verdicts, by: Sequence[str]) -> pl.DataFrame:
     rows = (
         verdicts.stated.with_columns(lean=lean, vote=vote)
         .group_by(columns)
-        .agg(votes=pl.len(), verdict=pl.col("vote").sum().sign().cast(pl.Int8), margin=pl.col("lean").mean())
+        .agg(votes=pl.len(), verdict=pl.col("vote").sum().sign().cast(pl.Int8), margin=pl.col("lean").mean().round(9))
         .sort(columns)
     )
     lengths = verdicts.lengths

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from prefdata.annotators import Compare, Score, load_card, shipped_cards
-from prefdata.annotators.card import Aspect, Card, Scale
 from pydantic import ValidationError
 
+from prefdata.annotators import Compare, Score, load_card, shipped_cards
+from prefdata.annotators.card import Aspect, Card, Scale
 from prefdata.errors import PipelineError
 
 TEXT = """

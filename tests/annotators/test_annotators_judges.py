@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from prefdata.annotators import Compare, Score
 from prefdata.annotators.frame import REMINDER
-
 from prefdata.engines.base import Reply, Request
 from prefdata.errors import BudgetSpentError
 from prefdata.schema import Row, Rows, check_annotations, message, prompt

@@ -6,9 +6,9 @@ import asyncio
 from pathlib import Path
 
 import pytest
+
 from prefdata.annotators import load_card
 from prefdata.annotators.frame import label_message
-
 from prefdata.engines.base import Reply, Request
 from prefdata.schema import message, prompt
 

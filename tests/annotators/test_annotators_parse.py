@@ -7,6 +7,7 @@ import json
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+
 from prefdata.annotators.card import Scale
 from prefdata.annotators.parse import parse_scores, parse_verdict
 

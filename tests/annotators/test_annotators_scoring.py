@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from prefdata.annotators import LabelProbs, Likelihood, Rules, rulebook
 from pydantic import ValidationError
 
+from prefdata.annotators import LabelProbs, Likelihood, Rules, rulebook
 from prefdata.engines.base import Reply, Request
 from prefdata.schema import Rows, check_annotations, message, prompt
 

@@ -12,7 +12,7 @@ import pytest
 from prefdata.engines.base import Price, Reply, Request, RequestError
 from prefdata.engines.budget import Budget
 from prefdata.engines.cache import RequestCache
-from prefdata.engines.client import RAW_LIMIT, Client
+from prefdata.engines.client import RAW_LIMIT, Client, call_id_of, revised
 from prefdata.engines.errors import UnreachableError
 from prefdata.engines.registry import BaseEngine, EngineConfig
 from prefdata.errors import BudgetSpentError, EngineError, PipelineError
@@ -365,3 +365,28 @@ def test_without_a_price_the_cost_is_unknown_not_zero(tmp_path: Path) -> None:
     assert unbilled.call["money"] is None and unbilled.call["cached"] is False
     entirely_cached = run(client(engine, cache, payer="d2").ask("fake", question(), step="s"))
     assert entirely_cached.call["money"] == 0.0
+
+
+def test_the_bill_of_a_shared_call_is_stated_once(tmp_path: Path) -> None:
+    engine = Fake(price={"prompt": 1.0})
+    billed: set[str] = set()
+    asking = client(engine, RequestCache(tmp_path), recorded=billed.__contains__)
+
+    async def ask_and_record() -> Any:
+        answer = await asking.ask("fake", question(), step="s")
+        if not answer.call["cached"]:
+            billed.add(answer.call_id)
+        return answer
+
+    async def ask_all() -> list[Any]:
+        return [*await asyncio.gather(*(ask_and_record() for _ in range(5))), await ask_and_record()]
+
+    answers = run(ask_all())
+    assert [answer.call["cached"] for answer in answers] == [False] + [True] * 5
+    assert sum(answer.call["money"] for answer in answers) == pytest.approx(10 / 1e6)
+
+
+def test_a_plan_can_name_a_call_as_the_client_does() -> None:
+    engine = Fake()
+    answer = run(client(engine).ask("fake", question(tag="replicate 1"), step="s", revision=3))
+    assert answer.call_id == call_id_of(engine, revised(question(tag="replicate 1"), 3))

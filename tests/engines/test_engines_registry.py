@@ -14,7 +14,7 @@ from prefdata.engines import ENGINES, BaseEngine, EngineConfig, Reply, Request, 
 from prefdata.engines.base import Engine, Price
 from prefdata.errors import EngineError, PipelineError
 
-WHERE = "judge.yaml: line 4"
+WHERE = "judge.yaml: line 4, engine 'judge'"
 LOCAL = {"generate", "logprobs", "label_probs"}
 
 

@@ -71,6 +71,15 @@ def test_a_schema_is_satisfied_and_the_longer_response_wins() -> None:
     assert json.loads(ask(text=PAIR, schema=VERDICT, engine=scripted(position_bias=1.0)).text)["verdict"] == "A"
 
 
+def test_a_score_is_about_the_response_and_not_about_the_question() -> None:
+    def score(response: str) -> float:
+        text = f"Score one response. {'Be strict. ' * 40}\n\nResponse:\n[1f]\n{response}\n[1f]\n\nAnswer as JSON."
+        return float(json.loads(ask(text=text, schema=VERDICT).text)["score"])
+
+    good = "Light of short wavelengths is scattered far more than the rest, and so it reaches us from all sides. " * 3
+    assert score("no") < score(good)
+
+
 def test_label_probabilities_sum_to_one_and_lean_to_the_longer() -> None:
     reply = ask("label_probs", PAIR, labels=("A", "B"))
     assert sum(reply.values) == pytest.approx(1) and reply.values[1] > 0.5 and 0.5 < reply.mass <= 1
@@ -115,7 +124,8 @@ def test_faults_strike_by_hash_and_a_tag_may_escape_them() -> None:
         ("[A]\nx\n[B]\ny", {"A": "x", "B": "y"}),
         ("### Response A\nx\n\n### Response B\ny z", {"A": "x", "B": "y z"}),
         ("Answer A: x\nAnswer B: y", {"A": "x", "B": "y"}),
-        ("<response_a>x</response_a>\n<response_b>y</response_b>", {"A": "x</response_a>", "B": "y</response_b>"}),
+        ("<response_a>x</response_a>\n<response_b>y</response_b>", {"A": "x", "B": "y"}),
+        ("Response A:\n[1f]\nx\n[1f]\n\nResponse B:\n[1f]\ny\n[1f]\n\nWhich is better?", {"A": "x", "B": "y"}),
         ("A better answer\nB", {}),
         ("nothing", {}),
     ],

@@ -252,9 +252,9 @@ def test_ukp_real(data_folder: Path, preferred: Preferred) -> None:
     lists, _ = training_lists(preferred(taken))
     decided, lost = pairs_from_lists(lists)
     ties, kept = pairs_from_lists(lists, ties=True)
-    assert lost["tie"] + lost["same text"] + decided.height == 29485
-    assert ties.filter(pl.col("p") == 0.5).height == lost["tie"] == 5734 - (kept["same text"] - lost["same text"])
-    assert ties.height == 29485 - kept["same text"]
+    # Four pairs join two equal arguments: of their 20 votes 17 say equal.
+    assert (lost["tie"], lost["same text"], decided.height) == (5734, 3, 29485 - 5734 - 3)
+    assert (ties.filter(pl.col("p") == 0.5).height, kept["same text"], ties.height) == (5734 - 17, 20, 29485 - 20)
     assert ties["annotator"].n_unique() == 3144
 
 

@@ -50,7 +50,7 @@ def test_every_column_finds_its_place(jsonl: JsonLines) -> None:
     assert row["tools"] == '[{"type": "function"}]'
     assert (row["user_id"], row["source"]) == ("u1", "mine")
     assert json.loads(row["meta"]) == {"kept": True, "difficulty": 3, "id": "7"}
-    assert taken.note == "1 prompts; columns kept in meta only: 'difficulty' (1)"
+    assert taken.note == "1 prompt; columns kept in meta only: 'difficulty' (1)"
     assert arrow_table("prompts", taken.rows["prompts"]).num_rows == 1
 
 

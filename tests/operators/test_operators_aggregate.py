@@ -52,11 +52,11 @@ def test_the_mean_of_comparisons_is_the_share_of_wins() -> None:
 
 
 def test_equal_means_are_equal_to_the_last_bit() -> None:
-    rows = [score("a", v, f"judge:{i}") for i, v in enumerate([0.1, 0.2, 0.6])]
-    rows += [score("b", v, f"judge:{i}") for i, v in enumerate([0.3, 0.3, 0.3])]
+    rows = [score("a", v, f"judge:{i}") for i, v in enumerate([0.1, 0.1, 0.4])]
+    rows += [score("b", v, f"judge:{i}") for i, v in enumerate([0.2, 0.2, 0.2])]
     found = one(consensus(Mean(), rows))
     assert found["a"] == found["b"]
-    assert 0.1 + 0.2 + 0.6 != 0.3 + 0.3 + 0.3
+    assert (0.1 + 0.1 + 0.4) / 3 != 0.2
 
 
 def test_what_is_missing_is_not_zero_and_abstains_below_min_valid() -> None:
@@ -242,18 +242,20 @@ def test_ids_name_what_was_read() -> None:
     assert before == ids(rows[::-1])
     for changed in (
         [*rows, score("a", 3, "judge:b")],
-        [{**rows[0], "revision": 2}, *rows[1:]],
+        [{**rows[0], "scores": [2.0]}, *rows[1:]],
         [rows[0], {**said(["b"], [2]), "annotation_id": rows[1]["annotation_id"], "target_ids": ["c"]}, rows[2]],
     ):
         after = ids(changed)
         assert after["overall"] != before["overall"] and after["other"] == before["other"]
     assert ids(rows, Mean(min_valid=1, weights={"x": 2}))["overall"] != before["overall"]
+    # A label corrected and set back says what it said: its consensus has its old name.
+    assert ids([{**rows[0], "revision": 3}, *rows[1:]]) == before
     # The view and the step's name are not what was asked.
     assert ids(rows, Mean(view="easy", name="mine")) == before
 
 
 def test_annotations_of_other_things_are_not_read() -> None:
-    rows = [score("p", 1, target="prompt"), {**said(["a"], [1]), "parts": [0]}]
+    rows = [said(["p"], [1], target="prompt"), {**said(["a"], [1]), "parts": [0]}]
     assert consensus(Mean(), rows) == consensus(BradleyTerryConsensus(), rows) == consensus(Majority(), rows) == []
 
 
@@ -266,3 +268,9 @@ def test_an_equal_vote_stays_a_vote() -> None:
     vote, other = said(["a", "b"], [1, 0]), said(["a", "b"], [0, 1], annotator="y")
     assert consensus(Majority(), [vote, other])[0]["status"] == "abstain"
     assert consensus(Majority(), [vote, copy_of(vote, "1"), other])[0]["scores"] == [1, 0]
+
+
+def test_an_unnamed_annotator_counts_like_any_other() -> None:
+    rows = [{**said(["a", "b"], [1, 0]), "annotator": None}, said(["a", "b"], [1, 0])]
+    for step in (Mean(weights={"x": 2}), BradleyTerryConsensus(weights={"x": 2}), Majority(min_valid=2)):
+        assert [row["status"] for row in consensus(step, rows)] == ["ok"]

@@ -58,7 +58,7 @@ def test_scores_of_single_responses_join_one_list() -> None:
     made = run(Pair(), annotations=rows, responses=RESPONSES)["preferences"]
     assert [(row["response_ids"], row["scores"]) for row in made] == [(["b", "a"], [0.9, 0.1])]
     assert made[0]["annotation_ids"] == sorted([rows[0]["annotation_id"], rows[1]["annotation_id"]])
-    assert reasons(rows) == Counter(single=3, tie=0) + Counter(single=0)
+    assert reasons(rows) == Counter(single=3)
     whole = run(Pair(rule="list"), annotations=rows, responses=RESPONSES)["preferences"]
     assert whole[0]["annotation_ids"] == sorted(row["annotation_id"] for row in rows[:3])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,7 @@ def test_where_is_idempotent_and_monotone() -> None:
     left = [row for row in RESPONSES if row["response_id"] not in gone]
     assert dropped(Where(keep="n_tokens > 3"), responses=left) == {}
     sizes = [set(dropped(Where(keep=f"n_tokens > {least}"))) for least in range(10)]
-    assert all(a <= b for a, b in zip(sizes, sizes[1:], strict=False))
+    assert all(a <= b for a, b in itertools.pairwise(sizes))
 
 
 def test_where_offers_a_few_more_columns() -> None:
@@ -64,9 +65,7 @@ def test_where_selects_from_other_tables() -> None:
 
 
 def test_where_names_the_nearest_column() -> None:
-    with pytest.raises(PipelineError, match="'n_token', which responses does not have, did you mean 'n_tokens'"):
-        dropped(Where(keep="n_token > 3"))
-    with pytest.raises(PipelineError, match="responses does not have; did you mean 'n_tokens'"):
+    with pytest.raises(PipelineError, match="'n_token', which responses does not have; did you mean 'n_tokens'"):
         dropped(Where(keep="n_token > 3"))
 
 
@@ -88,6 +87,8 @@ def test_where_wants_true_or_false(keep: str) -> None:
         "text = '\\' and n_tokens in (select * from read_csv('{file}')) --'",
         "text = $$ ' $$ and n_tokens in (select * from read_csv('{file}')) and text = $$ ' $$",
         "`a'b` > 1 and n_tokens in (select * from read_csv('{file}')) and `a'b` > 1",
+        "n_tokens > 1 -- '\n and n_tokens in (select 1 from hidden) -- '",
+        "n_tokens > 1 /* ' */ and n_tokens in (select 1 from hidden) /* ' */",
         "n_tokens > 1; select 1",
         "(with t as (select 1) select * from t)",
     ],
@@ -112,7 +113,7 @@ def test_a_condition_sees_one_row(keep: str) -> None:
         Where(keep=keep)
 
 
-@pytest.mark.parametrize("keep", ["n_tokens >", "", "hello world"])
+@pytest.mark.parametrize("keep", ["n_tokens >", "", "say hello world"])
 def test_what_is_no_condition_is_refused(keep: str) -> None:
     with pytest.raises(ValidationError, match="SQL expression"):
         Where(keep=keep)

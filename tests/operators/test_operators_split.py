@@ -39,6 +39,7 @@ def test_counts_are_exact() -> None:
     assert shares(100, 0.29, 0.01) == (29, 1)
     assert shares(30, 0.1, 0.1) == (3, 3)
     assert shares(5, 0.1, 0.0) == (1, 0)  # half a group each: valid first
+    assert shares(10, 0.35, 0.0) == (4, 0)  # 0.35 is three and a half of ten, though its binary fraction is less
     assert shares(3, 0.1, 0.0) == (0, 0)
     assert shares(0, 0.5, 0.5) == (0, 0)
     assert shares(7, 1.0, 0.0) == (7, 0)

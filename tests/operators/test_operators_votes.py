@@ -53,8 +53,9 @@ def test_bradley_terry_agrees_with_the_published_ranking(votes: pl.DataFrame, da
         f"{topic}/{arg}": score for topic, arg, score in arguments.select("topic", "arg_id", "rank_score").iter_rows()
     }
     rho = [spearman(row["scores"], [rank[name] for name in row["target_ids"]]) for row in made]
-    # The published score is low for what convinces. A prior of one comparison among some eighty does not show.
-    assert sum(r for r in rho if r is not None) / 12 == pytest.approx(-0.936, abs=5e-4)
+    # The published score is low for what convinces. Minorisation-maximisation without a prior gives -0.9352, and the
+    # shares of wins alone -0.9357.
+    assert sum(r for r in rho if r is not None) / 12 == pytest.approx(-0.9353, abs=5e-5)
 
 
 def test_majorities_agree_with_the_published_labels(votes: pl.DataFrame, data_folder: Path) -> None:
@@ -79,8 +80,10 @@ def test_every_vote_becomes_a_preference_and_ties_survive(votes: pl.DataFrame, d
     )
     responses = pl.concat([frame("responses", []), full], how="diagonal")
     made, reasons = preferences_from(votes, responses, rule="list", ties="keep")
-    ties = votes.filter(pl.col("scores").list.first() == 0.5).height
-    assert len(made) + reasons["same text"] == 29485
+    text = dict(full.select("response_id", "text").iter_rows())
+    same = [len({" ".join(text[name].split()) for name in pair}) == 1 for pair in votes["target_ids"].to_list()]
+    ties = votes.filter((pl.col("scores").list.first() == 0.5) & ~pl.Series(same)).height
+    assert reasons["same text"] == sum(same) == 20 and len(made) == 29485 - 20
     assert made.filter(pl.col("scores").list.first() == 0.5).height == ties > 0
     assert made["annotator"].n_unique() == 3144
     dropped, reasons = preferences_from(votes, responses, rule="list", ties="drop")

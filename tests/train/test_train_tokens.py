@@ -201,3 +201,18 @@ def test_labels_that_a_loss_would_pass_over_are_refused(
     lists = write_lists(tmp_path / "l.parquet", [{"responses": ["a", "b"], "ranks": None}])
     with pytest.raises(TrainError, match="row 0: the loss reads ranks, and the column 'ranks' is null"):
         run(lists, tokenizer, reads=RANKS)
+
+
+@pytest.mark.parametrize(("template", "expected"), [("none", "yes<|end|>"), ("tiny", "yes"), (None, "yes")])
+def test_the_footer_says_whether_texts_were_rendered(
+    tmp_path: Path, write_pairs: Write, tokenizer: Any, template: str | None, expected: str
+) -> None:
+    """Where it does not say, a prompt that holds a special token was."""
+    import pyarrow.parquet as pq
+
+    path = write_pairs(tmp_path / "p.parquet", [{"prompt": "<|turn|>q", "chosen": "yes", "rejected": "no"}], False)
+    table = pq.read_table(path)
+    footer = {"prefdata.format": "trl-pairs/1"} | ({"prefdata.template": template} if template else {})
+    pq.write_table(table.replace_schema_metadata(footer), path)
+    (entry,) = run(path, tokenizer).training
+    assert tokenizer.decode(entry.responses[0]) == expected

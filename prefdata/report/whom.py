@@ -1,0 +1,182 @@
+"""The sections of the page about annotators: habits, worth, scores, agreement."""
+
+from __future__ import annotations
+
+from prefdata.report.charts import bars
+from prefdata.report.markup import Child, Html, join, tag
+from prefdata.report.numbers import Entry
+from prefdata.report.parts import DASH, count, interval, more, name, number, plural, spread, table
+from prefdata.report.reading import percent
+
+MOST_ROWS = 20
+"""A table shows so many rows at once; the others unfold."""
+
+MOST_CHARTS = 18
+
+_LEVELS = {
+    "good": "holds up",
+    "mixed": "with care",
+    "bad": "doubtful",
+    "unknown": "not settled",
+    "reference": "reference",
+}
+
+_SOURCES = ("human", "judge", "reward", "likelihood", "embedding", "rule", "log", "imported", "consensus")
+
+
+def whom(found: Entry) -> Html | None:
+    """The annotators of responses side by side, with a sentence on each."""
+    against = {(e["name"], e["aspect"]): e for e in found["reference"]["by"]}
+    ordered = sorted((e for e in found["annotators"] if "response" in e["targets"]), key=_by_source)
+    rows = [_annotator(entry, against.get((entry["name"], entry["aspect"]))) for entry in ordered]
+    heads = [
+        "annotator",
+        "its two orders agree",
+        "first shown wins",
+        "prefers the longer",
+        "ties",
+        f"agrees with {_reference_name(found['reference'])}",
+        "reading",
+    ]
+    caption = "Shares with their 95% intervals; the dotted line is one half. A dash: nothing to count."
+    if not rows:
+        return None
+    made: list[Child] = [table(caption, heads, rows[:MOST_ROWS], cards=True)]
+    if len(rows) > MOST_ROWS:
+        made.append(
+            more(f"{len(rows) - MOST_ROWS} more annotators", table(caption, heads, rows[MOST_ROWS:], cards=True))
+        )
+    if found["pooled"]:
+        together = [_pooled(entry) for entry in found["pooled"]]
+        made.insert(0, table("All annotators of one source together", [*heads[:5], "judgements"], together, cards=True))
+    return join(made)
+
+
+def _reference_name(reference: Entry) -> str:
+    if reference["annotators"] == 1:
+        return str(reference["names"][0])
+    return reference["pattern"] or ("people" if reference["annotators"] else "a reference")
+
+
+def _by_source(entry: Entry) -> tuple[int, int, str]:
+    source = entry["source"]
+    return (_SOURCES.index(source) if source in _SOURCES else len(_SOURCES), -entry["n"], str(entry["name"]))
+
+
+def _annotator(entry: Entry, against: Entry | None) -> list[Child]:
+    read = entry["reading"]
+    about = f"{entry['source']} · {entry['protocol']} · {entry['aspect']} · {entry['n']:,}"
+    usable = [f"{e['n']:,} {status}" for status, e in entry["statuses"].items() if status != "ok"]
+    return [
+        tag(
+            "div",
+            name(entry["name"]),
+            tag("div", tag("bdi", about), class_="soft small"),
+            _usable(usable),
+            class_="who",
+        ),
+        *_habits(entry),
+        _held(against),
+        tag(
+            "div",
+            tag("span", _LEVELS[read["level"]], class_=f"badge {read['level']}"),
+            tag("div", read["sentence"]),
+            class_="reading",
+        ),
+    ]
+
+
+def _usable(other: list[str]) -> Html | None:
+    return tag("div", ", ".join(other), class_="soft small") if other else None
+
+
+def _habits(entry: Entry) -> list[Child]:
+    orders = entry["position"]["orders"]
+    tied = f"{plural(orders['ties'], 'pair')} with a tie" if orders["ties"] else None
+    return [
+        join(spread(orders, "pair"), tag("div", tied, class_="soft small") if tied else None),
+        spread(entry["position"]["first_shown"], "verdict"),
+        spread(entry["length"], "pair"),
+        tag("span", percent(entry["ties"]["share"]), class_="value"),
+    ]
+
+
+def _pooled(entry: Entry) -> list[Child]:
+    about = f"{entry['annotators']:,} annotators · {entry['protocol']} · {entry['aspect']}"
+    return [
+        join(entry["source"], tag("div", tag("bdi", about), class_="soft small")),
+        *_habits(entry),
+        count(entry["n"]),
+    ]
+
+
+def _held(against: Entry | None) -> Html:
+    if against is None:
+        return tag("span", DASH, class_="soft", title="no pairs in common")
+    longer, lines = against["longer_of_shared" if against["n"] * 2 < against["shared"] else "longer"], []
+    if against["undecided"]:
+        half = f"; counted half: {percent(against['half']['accuracy'])}"
+        lines.append(f"undecided on {against['undecided']:,} of {against['shared']:,}{half}")
+    averaged = against["averaged"]
+    if averaged["n"] != against["n"] and averaged["accuracy"] is not None:
+        ends = interval(averaged["low"], averaged["high"])
+        lines.append(f"orders averaged: {percent(averaged['accuracy'])} of {averaged['n']:,} ({ends})")
+    if longer["accuracy"] is not None:
+        lines.append(f"the longer one: {percent(longer['accuracy'])} of {longer['n']:,}")
+    rest = [tag("div", line, class_="soft small") for line in lines]
+    return tag("div", spread(against, "pair", value="accuracy"), rest, class_="held")
+
+
+def distributions(annotators: list[Entry]) -> Html | None:
+    """How each annotator's scores lie."""
+    drawn = [e for e in sorted(annotators, key=_by_source) if e["distribution"] is not None][:MOST_CHARTS]
+    figures = []
+    for entry in drawn:
+        found = entry["distribution"]
+        compare = entry["protocol"] == "compare"
+        at = found["quantiles"]
+        summary = f"median {at['median']:.3g}, half of them from {at['q25']:.3g} to {at['q75']:.3g}"
+        what = "how probable it finds that the response shown first wins" if compare else "scores"
+        caption = tag(
+            "figcaption",
+            name(entry["name"]),
+            tag("div", tag("bdi", entry["aspect"]), f" · {what}", class_="soft"),
+        )
+        chart = tag("div", bars(found["histogram"], unit=compare), role="img", aria_label=f"{what}: {summary}")
+        figures.append(tag("figure", caption, chart, tag("div", summary, class_="soft small"), class_="card"))
+    return tag("div", figures, class_="charts") if figures else None
+
+
+def agreement(found: list[Entry], alpha: list[Entry]) -> Html | None:
+    """Every two annotators, and all of them together."""
+    made: list[Child] = []
+    for entry in alpha:
+        who = "all of them" if entry["over"] == "all" else f"those of source {entry['over']}"
+        text = f"Krippendorff's alpha of {who} under {entry['aspect']}: "
+        rests = (
+            f" ({plural(entry['annotators'], 'annotator')}, {plural(entry['pairs'], 'pair')} that two or more judged)."
+        )
+        made.append(tag("p", tag("bdi", text), tag("b", number(entry["alpha"])), rests))
+    rows = [
+        [
+            join(name(e["a"]), tag("br"), name(e["b"])),
+            name(e["aspect"]),
+            count(e["n"]),
+            count(e["shared"]),
+            percent(e["percent"]),
+            number(e["kappa"]),
+            DASH if e["low"] is None else f"{number(e['low'])} to {number(e['high'])}",
+        ]
+        for e in found
+    ]
+    if rows:
+        heads = ["annotators", "aspect", "both decide", "both judge", "same order", "kappa", "95% interval"]
+        caption = (
+            "Pairs of responses that both order, and the share that they order alike. Kappa: 0 is chance, 1 is full "
+            "agreement."
+        )
+        made.append(table(caption, heads, rows[:MOST_ROWS], numeric=(2, 3, 4, 5, 6)))
+        if len(rows) > MOST_ROWS:
+            rest = table(caption, heads, rows[MOST_ROWS:], numeric=(2, 3, 4, 5, 6))
+            made.append(more(f"{len(rows) - MOST_ROWS} more couples", rest))
+    return join(made) if made else None
