@@ -79,19 +79,23 @@ def mask_annotations(rows: pl.LazyFrame, present: Mapping[str, pl.DataFrame]) ->
         for target, table in about.items()
     )
     missing = (
-        rows.select("annotation_id", "target", "target_ids")
+        rows.select("annotation_id", "target", "target_ids", "protocol")
         .filter(pl.col("target").is_in(list(about)))
         .explode("target_ids")
         .join(there.lazy(), on=["target", "target_ids"], how="anti")
-        .select("annotation_id", "target_ids")
         .collect()
     )
     if not missing.is_empty():
         touched = missing.select("annotation_id").unique()
-        columns = rows.collect_schema().names()
-        rebuilt = _without(rows.join(touched.lazy(), on="annotation_id", how="semi").collect(), missing)
+        shorter = missing.filter(pl.col("protocol") != "compare")  # a comparison that loses a target is gone
         untouched = rows.join(touched.lazy(), on="annotation_id", how="anti", maintain_order="left")
-        rows = pl.concat([untouched, rebuilt.select(columns).lazy()])
+        if shorter.is_empty():
+            rows = untouched
+        else:
+            columns = rows.collect_schema().names()
+            lists = rows.join(shorter.select("annotation_id").unique().lazy(), on="annotation_id", how="semi")
+            rebuilt = _without(lists.collect(), shorter.select("annotation_id", "target_ids"))
+            rows = pl.concat([untouched, rebuilt.select(columns).lazy()])
     return _about_annotations(rows)
 
 

@@ -65,9 +65,7 @@ class Aggregate(TableStep):
         )
         made = list(self.consensus(rows, context))
         abstained = sum(row["status"] == "abstain" for row in made)
-        context.log(
-            f"{len(made) - abstained} verdicts, {abstained} abstentions from {len(rows)} annotations"
-        )
+        context.log(f"{len(made) - abstained} verdicts, {abstained} abstentions from {len(rows)} annotations")
         return {"annotations": made}
 
     def consensus(self, rows: pl.DataFrame, context: Context) -> Iterator[Row]:

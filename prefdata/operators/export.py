@@ -15,7 +15,6 @@ from prefdata.formats import WRITERS, Written, training_lists, write, write_card
 from prefdata.operators.pair import preferences_from
 from prefdata.pipeline.registry import nearest, step
 from prefdata.pipeline.step import Context, Sink
-from prefdata.schema import arrow_table
 
 EXPORTS = "exports"
 """The folder in a dataset where steps export to."""
@@ -72,7 +71,7 @@ def _paired(tables: Mapping[str, pl.LazyFrame], say: Callable[[str], None]) -> p
     imported = pl.col("step").str.starts_with("import:")
     said = tables["annotations"].filter(imported | (pl.col("source") == "human")).collect()
     made, left_out = preferences_from(said, tables["responses"].collect(), rule="list", ties="keep")
-    if not made:
+    if made.is_empty():
         raise DataError(
             "no preferences are live, and no imported or human annotations to make some from: run a pipeline with a "
             "`pair` step first"
@@ -80,7 +79,7 @@ def _paired(tables: Mapping[str, pl.LazyFrame], say: Callable[[str], None]) -> p
     say(f"no preferences are live: {len(made):,} made from imported and human annotations by the rule `list`")
     for reason, count in sorted(left_out.items()):
         say(f"{count:,} annotations gave none: {reason}")
-    return frame_of("preferences", arrow_table("preferences", made)).lazy()
+    return frame_of("preferences", made).lazy()
 
 
 @step("export")

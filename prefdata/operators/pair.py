@@ -220,6 +220,7 @@ class Pair(TableStep):
 
     reads: ClassVar[frozenset[str]] = frozenset({"annotations", CONSENSUS, "responses", "prompts"})
     writes: ClassVar[frozenset[str]] = frozenset({"preferences"})
+    prefers_consensus: ClassVar[bool] = True
     narrows: ClassVar[str | None] = "annotations"
 
     rule: Rule = Field("best_worst", description="Which pairs of a list; `list`: the list as a whole.")

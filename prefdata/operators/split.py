@@ -26,6 +26,7 @@ class Split(TableStep):
     scope: ClassVar[Scope] = "dataset"
     reads: ClassVar[frozenset[str]] = frozenset({"prompts"})
     writes: ClassVar[frozenset[str]] = frozenset({"annotations"})
+    narrows: ClassVar[str | None] = "prompts"
 
     valid: float = Field(0.1, ge=0, le=1, description="Share of the groups.")
     test: float = Field(0.0, ge=0, le=1, description="Share of the groups.")

@@ -24,11 +24,13 @@ class Resolved:
         step: the step.
         fingerprint: `name@digest`, as it stands in the `step` column.
         record: what the log keeps of it.
+        reads: the tables whose rows are its input in this pipeline.
     """
 
     step: Step
     fingerprint: str
     record: StepRecord
+    reads: frozenset[str]
 
 
 def resolve(pipeline: Pipeline, engines: Mapping[str, Engine]) -> list[Resolved]:
@@ -40,12 +42,13 @@ def resolve(pipeline: Pipeline, engines: Mapping[str, Engine]) -> list[Resolved]
     """
     made: list[Resolved] = []
     for step in pipeline.steps:
-        inputs = tuple(earlier.fingerprint for earlier in made if feeds(earlier.step, step))
+        reads = _reads(step, made)
+        inputs = tuple(earlier.fingerprint for earlier in made if _feeds(earlier.step, step, reads))
         fields = _fields(step, engines)
         digest = make_id("step", step.kind, step.version, step.name, fields, inputs, list(step.reads_))[:16]
         fingerprint = f"{step.name}@{digest}"
         record = StepRecord(fingerprint, str(step.name), step.kind, step.scope, fields, inputs)
-        made.append(Resolved(step, fingerprint, record))
+        made.append(Resolved(step, fingerprint, record, reads))
     return made
 
 
@@ -66,12 +69,17 @@ def _fields(step: Step, engines: Mapping[str, Engine]) -> dict[str, Any]:
     return fields
 
 
-def feeds(earlier: Step, later: Step) -> bool:
+def _reads(step: Step, earlier: list[Resolved]) -> frozenset[str]:
+    """What a step reads in its place: one that prefers a consensus reads nothing else where there is one."""
+    consensus = any(CONSENSUS in other.step.writes for other in earlier)
+    return step.reads - {"annotations"} if step.prefers_consensus and consensus and not step.from_ else step.reads
+
+
+def _feeds(earlier: Step, later: Step, reads: frozenset[str]) -> bool:
     """Whether rows that `earlier` makes are among what `later` reads."""
-    shared = earlier.writes & later.reads
+    shared = earlier.writes & reads
     if later.from_ and later.narrows is not None and earlier.name not in later.from_:
-        narrowed = {later.narrows, CONSENSUS} if later.narrows == "annotations" else {later.narrows}
-        shared -= narrowed
+        shared -= {later.narrows, CONSENSUS} if later.narrows == "annotations" else {later.narrows}
     return bool(shared)
 
 

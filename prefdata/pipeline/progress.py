@@ -11,7 +11,7 @@ import polars as pl
 from prefdata.dataset import Dataset, View
 from prefdata.dataset.parts import COMMIT, scan
 from prefdata.dataset.view import WHOLE
-from prefdata.pipeline.step import CONSENSUS, Step
+from prefdata.pipeline.step import CONSENSUS
 from prefdata.schema import KEYS, Row, make_id
 
 GONE = ""
@@ -36,10 +36,10 @@ class Work:
     total: int = field(default=0)
 
 
-def readable(view: Mapping[str, pl.LazyFrame], step: Step) -> dict[str, pl.LazyFrame]:
-    """The tables that a step reads; annotations with or without consensus rows, as it declares."""
-    tables = {table: view[table] for table in sorted(step.reads - {CONSENSUS, "annotations"})}
-    wanted = step.reads & {CONSENSUS, "annotations"}
+def readable(view: Mapping[str, pl.LazyFrame], reads: frozenset[str]) -> dict[str, pl.LazyFrame]:
+    """The tables that a step reads; annotations with or without consensus rows, as `reads` says."""
+    tables = {table: view[table] for table in sorted(reads - {CONSENSUS, "annotations"})}
+    wanted = reads & {CONSENSUS, "annotations"}
     if wanted:
         rows = view["annotations"]
         if wanted == {"annotations"}:

@@ -222,7 +222,7 @@ class Runtime:
 
     async def _run_whole(self, resolved: Resolved, lineage: Lineage, done: StepResult) -> None:
         view = self.dataset.view(lineage=lineage, name=resolved.step.view)
-        tables = readable(view, resolved.step)
+        tables = readable(view, resolved.reads)
         work = progress.work_for_whole(self.dataset, self.key, resolved.fingerprint, digests(tables))
         if work.todo:
             frames = {table: rows.collect() for table, rows in tables.items()}
@@ -250,7 +250,7 @@ class Runtime:
     async def _run_groups(self, resolved: Resolved, lineage: Lineage, shard: int | None, done: StepResult) -> None:
         step, fingerprint = resolved.step, resolved.fingerprint
         view = self.dataset.view(lineage=lineage, name=step.view, shard=shard)
-        tables = readable(view, step)
+        tables = readable(view, resolved.reads)
         order = view["prompts"].select("group_id").unique(maintain_order=True).collect()["group_id"].to_list()
         work = progress.work_for_groups(
             self.dataset,

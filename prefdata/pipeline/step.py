@@ -92,6 +92,8 @@ class Step(BaseModel):
     """Tables (and CONSENSUS) whose rows are its input."""
     writes: ClassVar[frozenset[str]] = frozenset()
     """Tables (and CONSENSUS) whose rows it makes. Empty for a sink (export, report), which runs every time."""
+    prefers_consensus: ClassVar[bool] = False
+    """Read annotations only where no earlier step makes a consensus, and `from:` does not say otherwise."""
     narrows: ClassVar[str | None] = None
     """The table of `reads` that `from:` narrows to the rows of the named steps."""
     engine_fields: ClassVar[Mapping[str, Capability]] = {}

@@ -6,17 +6,17 @@ import polars as pl
 
 from prefdata.operators.evidence import matching
 from prefdata.report.numbers import Entry, share
-from prefdata.report.verdicts import Verdicts, merged, numbered
+from prefdata.report.verdicts import Verdicts, numbered
 from prefdata.stats import krippendorff_alpha, order_agreement
 
 MOST_COUPLES = 60
 """So many couples of annotators are compared, those that share the most pairs first."""
 
 MOST_MEETINGS = 5_000_000
-"""Joining two verdicts on every pair may take at most so many rows; else only the most active annotators meet."""
+"""Joining the verdicts on every pair with one another may make so many rows; beyond, fewer annotators and prompts."""
 
 ACTIVE = 200
-"""How many annotators meet then."""
+"""How many annotators meet then, the most active ones."""
 
 CONSENSUS = "consensus"
 
@@ -35,14 +35,13 @@ def agreement(verdicts: Verdicts, notes: list[str]) -> list[Entry]:
     Returns:
         At most MOST_COUPLES entries {a, b, aspect, n, percent, kappa, low, high, ...}, a before b in the alphabet.
     """
-    pairs = numbered(merged(verdicts, ["annotator", "aspect"])).select(
-        "pair", "group_id", "annotator", "aspect", "verdict"
-    )
-    pairs = pairs.unique(["pair", "annotator"], keep="first", maintain_order=True)
-    pairs = _few_enough(pairs, notes)
-    met = pairs.join(pairs.drop("group_id", "aspect"), on="pair", suffix="_b").filter(
-        pl.col("annotator") < pl.col("annotator_b")
-    )
+    pairs = numbered(verdicts.by_annotator).unique(["pair", "annotator"], keep="first", maintain_order=True)
+    pairs = _few_enough(pairs.select("pair", "group_id", "annotator", "aspect", "verdict"), notes)
+    names, aspects = (pairs[column].unique().sort() for column in ("annotator", "aspect"))
+    # The join below makes many rows: names become their numbers in the alphabet.
+    coded = pairs.select("pair", "verdict", *(_number(column) for column in ("annotator", "aspect", "group_id")))
+    met = coded.join(coded.drop("group_id", "aspect"), on="pair", suffix="_b")
+    met = met.filter(pl.col("annotator") < pl.col("annotator_b"))
     couple = ["annotator", "annotator_b", "aspect"]
     decided = (pl.col("verdict") != 0) & (pl.col("verdict_b") != 0)
     counts = met.group_by(couple).agg(shared=pl.len(), n=decided.sum())
@@ -62,9 +61,9 @@ def agreement(verdicts: Verdicts, notes: list[str]) -> list[Entry]:
         loose = order_agreement(rows["verdict"], rows["verdict_b"], rows["group_id"])
         made.append(
             {
-                "a": a,
-                "b": b,
-                "aspect": aspect,
+                "a": names[a],
+                "b": names[b],
+                "aspect": aspects[aspect],
                 "n": n,
                 "percent": strict.percent,
                 "kappa": strict.kappa,
@@ -78,15 +77,32 @@ def agreement(verdicts: Verdicts, notes: list[str]) -> list[Entry]:
     return made
 
 
+def _number(column: str) -> pl.Expr:
+    return (pl.col(column).rank("dense") - 1).cast(pl.Int64)
+
+
 def _few_enough(pairs: pl.DataFrame, notes: list[str]) -> pl.DataFrame:
-    """All annotators, or the most active ones where all would meet too often."""
-    sizes = pairs.group_by("pair").len()["len"].cast(pl.Int64)
-    if int((sizes * sizes).sum()) <= MOST_MEETINGS:
+    """All verdicts, or, where too many would meet, those of the most active annotators on some of the prompts."""
+    if _meetings(pairs)["rows"].sum() <= MOST_MEETINGS:
         return pairs
-    active = pairs.group_by("annotator").len().sort(["len", "annotator"], descending=[True, False]).head(ACTIVE)
-    total = pairs["annotator"].n_unique()
-    notes.append(f"Agreement is taken from the {active.height} most active of {total:,} annotators.")
-    return pairs.join(active, on="annotator", how="semi", maintain_order="left")
+    active = pairs.group_by("annotator").len().sort(["len", "annotator"], descending=[True, False])
+    if active.height > ACTIVE:
+        notes.append(f"Agreement is taken from the {ACTIVE} most active of {active.height:,} annotators.")
+        pairs = pairs.join(active.head(ACTIVE), on="annotator", how="semi", maintain_order="left")
+    groups = _meetings(pairs)
+    kept = groups.filter((pl.col("rows").cum_sum() <= MOST_MEETINGS) | (pl.int_range(pl.len()) == 0))
+    if kept.height < groups.height:
+        notes.append(
+            f"Agreement of two annotators is taken from the {kept.height:,} of {groups.height:,} prompts whose ids "
+            "come first (ids are hashes)."
+        )
+    return pairs.join(kept, on="group_id", how="semi", maintain_order="left")
+
+
+def _meetings(pairs: pl.DataFrame) -> pl.DataFrame:
+    """How many rows joining the verdicts on every pair gives, by group."""
+    sizes = pairs.group_by("group_id", "pair").agg(rows=pl.len().cast(pl.Int64) ** 2)
+    return sizes.group_by("group_id").agg(pl.col("rows").sum()).sort("group_id")
 
 
 def alpha(verdicts: Verdicts) -> list[Entry]:
@@ -94,7 +110,7 @@ def alpha(verdicts: Verdicts) -> list[Entry]:
 
     Over all annotators but consensus, which rests on the others, and over those of each source that has several.
     """
-    pairs = numbered(merged(verdicts, ["annotator", "source", "aspect"]).filter(pl.col("source") != CONSENSUS))
+    pairs = numbered(verdicts.by_annotator.filter(pl.col("source") != CONSENSUS))
     pairs = pairs.unique(["pair", "annotator"], keep="first", maintain_order=True)
     made = []
     for (aspect,), rows in sorted(pairs.partition_by("aspect", as_dict=True).items()):
@@ -136,7 +152,7 @@ def held_against(verdicts: Verdicts, pattern: str | None, most: int, notes: list
         the same n pairs (`longer_of_shared`: on `shared`), and `beats_longer` the share of those on which the two
         differ in which this annotator is nearer the reference.
     """
-    pairs = merged(verdicts, ["annotator", "source", "aspect"])
+    pairs = verdicts.by_annotator
     names = verdicts.annotations.select("annotator", "source").unique()
     if pattern is None:
         members = sorted(names.filter(pl.col("source") == "human")["annotator"].drop_nulls().unique())

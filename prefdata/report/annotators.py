@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from prefdata.report.numbers import Entry, histogram, quantiles, share
-from prefdata.report.verdicts import KEY, TIE, Verdicts, merged
+from prefdata.report.numbers import Entry, histogram, most_frequent, quantiles, share
+from prefdata.report.verdicts import KEY, TIE, Verdicts
 from prefdata.stats import spearman
 
 MOST_ANNOTATORS = 50
@@ -54,7 +54,7 @@ def _entries(verdicts: Verdicts, keys: pl.DataFrame, by: Sequence[str]) -> list[
         return frame.join(keys, on=list(by), how="semi", nulls_equal=True, maintain_order="left")
 
     annotations, shown, stated = those(verdicts.annotations), those(verdicts.shown), those(verdicts.stated)
-    pairs = those(merged(verdicts, KEY))
+    pairs = those(verdicts.by_protocol)
     scored = _parts(those(verdicts.scored), by)
     targets = _rows(annotations.group_by(by).agg(targets=pl.col("target").unique().sort()), by)
     statuses = _parts(annotations.group_by([*by, "status"]).agg(n=pl.len()), by)
@@ -96,16 +96,18 @@ def _parts(frame: pl.DataFrame, by: Sequence[str]) -> dict[tuple[Any, ...], pl.D
 def _distribution(protocol: str, scored: pl.DataFrame | None, judged: pl.DataFrame | None) -> Entry | None:
     """How the scores lie; of comparisons, the probability that the response shown first wins."""
     if protocol == "compare":
-        if judged is None:
-            return None
-        return {
-            "of": "probability of the first shown",
-            "histogram": histogram(judged["p"], (0.0, 1.0)),
-            "quantiles": quantiles(judged["p"]),
-        }
-    if scored is None:
+        of, values, within = "probability of the first shown", None if judged is None else judged["p"], (0.0, 1.0)
+    else:
+        of, values, within = "score", None if scored is None else scored["score"], None
+    if values is None:
         return None
-    return {"of": "score", "histogram": histogram(scored["score"]), "quantiles": quantiles(scored["score"])}
+    return {
+        "of": of,
+        "histogram": histogram(values, within),
+        "quantiles": quantiles(values),
+        "most_frequent": most_frequent(values),
+        "n": len(values),
+    }
 
 
 _NO_FIRST: Entry = {**share(0, 0), "ties": 0}

@@ -16,7 +16,7 @@ Entry = dict[str, Any]
 """A part of the analysis: what JSON holds."""
 
 _DISCRETE = 12
-"""At most so many different values are counted one by one; more are put into bins."""
+"""At most so many different whole and half numbers (ratings, verdicts) are counted one by one; else there are bins."""
 
 _BINS = 20
 
@@ -45,7 +45,7 @@ def quantiles(values: ArrayLike) -> Entry | None:
 
 
 def histogram(values: ArrayLike, within: tuple[float, float] | None = None) -> list[Entry]:
-    """Counts by value where there are few different ones, else by bins of equal width.
+    """Counts by value where these are a few whole or half numbers (or two at most), else by bins of equal width.
 
     Args:
         values: [n] finite numbers.
@@ -56,11 +56,20 @@ def histogram(values: ArrayLike, within: tuple[float, float] | None = None) -> l
     """
     numbers = np.asarray(values, dtype=np.float64)
     known, counts = np.unique(numbers, return_counts=True)
-    if len(known) <= _DISCRETE:
+    if len(known) <= 2 or (len(known) <= _DISCRETE and not np.any(2 * known % 1)):
         return [{"value": value, "n": n} for value, n in zip(known.tolist(), counts.tolist(), strict=True)]
     counts, edges = np.histogram(numbers, bins=_BINS, range=within)
     ends = zip(edges[:-1].tolist(), edges[1:].tolist(), counts.tolist(), strict=True)
     return [{"low": low, "high": high, "n": n} for low, high, n in ends]
+
+
+def most_frequent(values: ArrayLike) -> Entry | None:
+    """The value that occurs most often (the lowest of several) and how often: {value, n}; None for no values."""
+    known, counts = np.unique(np.asarray(values, dtype=np.float64), return_counts=True)
+    if not len(known):
+        return None
+    place = int(counts.argmax())
+    return {"value": float(known[place]), "n": int(counts[place])}
 
 
 def plain(value: Any) -> Any:

@@ -11,7 +11,7 @@ import polars as pl
 from prefdata.operators.evidence import pairs_within
 from prefdata.render import render, transcript
 from prefdata.report.numbers import Entry, quantiles, share
-from prefdata.report.verdicts import MOST_PAIRS, TIE, Verdicts, merged
+from prefdata.report.verdicts import MOST_PAIRS, TIE, Verdicts
 
 EXAMPLES = 3
 """Of each kind."""
@@ -135,7 +135,7 @@ def examples(pairs: pl.DataFrame, verdicts: Verdicts, view: Mapping[str, pl.Lazy
         kind (largest_gap, smallest_gap, tie, disagreement), aspect, prompt, first, second (response_id, model, text,
         score; the better one first), gap, verdicts (annotator, says).
     """
-    judged = merged(verdicts, ["annotator", "aspect"])
+    judged = verdicts.by_annotator
     pair = ["aspect", "prompt_id", "first", "second"]
     votes = (
         judged.filter(pl.col("source") != "consensus")

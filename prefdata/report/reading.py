@@ -158,9 +158,8 @@ def _scores(entry: Entry) -> tuple[Level, str] | None:
         return "mixed", f"calls {percent(ties['share'])} of {ties['n']:,} pairs a tie"
     if entry["protocol"] != "score" or found is None:
         return None
-    total = sum(bar["n"] for bar in found["histogram"])
-    top = max(found["histogram"], key=lambda bar: bar["n"])
-    if total >= THRESHOLDS.least and "value" in top and top["n"] / total >= THRESHOLDS.one_score:
+    total, top = found["n"], found["most_frequent"]
+    if total >= THRESHOLDS.least and top["n"] / total >= THRESHOLDS.one_score:
         return "mixed", f"gives the score {top['value']:g} to {percent(top['n'] / total)} of {total:,} responses"
     return None
 
@@ -185,7 +184,8 @@ def _reference(against: Entry | None, reference: str) -> tuple[Level, str] | Non
     if shared < THRESHOLDS.least_reference:
         return "unknown", f"only {shared:,} pairs to hold against {reference}"
     if n * 2 < shared:
-        return "bad", f"decides only {n:,} of the {shared:,} pairs that {reference} orders"
+        few = f"only {n:,}" if n else "none"
+        return "bad", f"decides {few} of the {shared:,} pairs that {reference} orders"
     agrees = f"agrees with {reference} in {percent(against['accuracy'])} of {n:,} pairs"
     if against["high"] < 0.5:
         return "bad", f"{agrees}, which is worse than chance"

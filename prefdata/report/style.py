@@ -95,10 +95,11 @@ footer { margin-top: 3rem; padding-bottom: 3rem; color: var(--soft); font-size: 
   main, header, footer { padding-left: .9rem; padding-right: .9rem; }
   table.cards, .cards tbody, .cards tr, .cards th, .cards td { display: block; width: auto; }
   .cards thead { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
-  .cards caption { display: block; } .cards td[data-label="reading"] { grid-template-columns: 1fr; gap: 0; }
+  .cards caption { display: block; }
   .cards tr { border-top: 1px solid var(--line); padding: .5rem 0; } .cards tr:first-child { border-top: 0; }
   .cards th, .cards td { border: 0; padding: .25rem .9rem; } .reading, .who, .held { min-width: 0; max-width: none; }
   .cards td[data-label] { display: grid; grid-template-columns: 9.5rem 1fr; gap: .5rem; }
+  .cards td[data-label="reading"] { grid-template-columns: 1fr; gap: 0; }
   .cards td[data-label]::before { content: attr(data-label); color: var(--soft); font-size: .83rem; } }
 @media print { .scroll, .quote { overflow: visible; max-height: none; } }
 """

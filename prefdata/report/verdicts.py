@@ -13,7 +13,7 @@ from prefdata.operators.evidence import CONTEXT, VALID, coded, comparisons, list
 KEY = ["annotator", "source", "protocol", "aspect"]
 """What an entry of `annotators` stands for."""
 
-MOST_PAIRS = 2_000_000
+MOST_PAIRS = 1_000_000
 """Judgements of pairs beyond this many are left out, whole groups at a time, in the order of their ids (hashes)."""
 
 TIE = 1e-9
@@ -50,6 +50,8 @@ class Verdicts:
         stated: one row for each two responses of each ranking, comparison, choice or joined list of scores: KEY,
             group_id, prompt_id, first, second, p (first is better).
         scored: KEY, score, length, for each response that was scored by itself.
+        by_protocol: one verdict for each KEY and pair of responses; see `merged`.
+        by_annotator: the same for each annotator, its protocols taken together.
         lengths: response_id, length (characters; null where there is no text).
         notes: sentences on what was left out.
     """
@@ -58,6 +60,8 @@ class Verdicts:
     shown: pl.DataFrame
     stated: pl.DataFrame
     scored: pl.DataFrame
+    by_protocol: pl.DataFrame
+    by_annotator: pl.DataFrame
     lengths: pl.DataFrame
     notes: list[str] = field(default_factory=list)
 
@@ -72,11 +76,14 @@ def verdicts_of(view: Mapping[str, pl.LazyFrame]) -> Verdicts:
     if len(finite) < len(usable):
         notes.append(f"{len(usable) - len(finite):,} annotations have a score that is no finite number; not counted.")
     ordering = _within_bounds(finite.filter(pl.col("protocol") != "measure"), notes)
+    stated = comparisons(lists_of(ordering)).drop("list")
     return Verdicts(
         annotations=annotations,
         shown=_shown(ordering),
-        stated=comparisons(lists_of(ordering)),
+        stated=stated,
         scored=_scored(finite, lengths),
+        by_protocol=merged(stated, lengths, KEY),
+        by_annotator=merged(stated, lengths, ["annotator", "source"]),
         lengths=lengths,
         notes=notes,
     )
@@ -119,32 +126,32 @@ def _scored(rows: pl.DataFrame, lengths: pl.DataFrame) -> pl.DataFrame:
     return each.join(lengths, on="response_id", how="left", maintain_order="left").drop("response_id")
 
 
-def merged(verdicts: Verdicts, by: Sequence[str]) -> pl.DataFrame:
+def merged(stated: pl.DataFrame, lengths: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
     """One verdict for each annotator and pair of responses.
 
     Where one annotator judged a pair more than once (both orders, replicates, several rankings), the majority holds,
     and a balance is a tie: two orders that contradict each other say nothing.
 
     Args:
-        verdicts: see `verdicts_of`.
-        by: what stands for an annotator, for example KEY, or annotator and aspect.
+        stated: see `Verdicts`.
+        lengths: see `Verdicts`.
+        by: what stands for an annotator, for example KEY; the aspect is always kept apart.
 
     Returns:
-        The columns `by` (and source), group_id, prompt_id, aspect, first, second, votes, verdict (1: first is better,
+        The columns `by`, group_id, prompt_id, aspect, first, second, votes, verdict (1: first is better,
         -1: second, 0: tie), margin (mean of 2p - 1 over its judgements, to nine digits, because noise in the last ones
         would break ties), gap (difference of their lengths, first minus second) and longer (its sign); null where a
         text is missing.
     """
-    columns = list(dict.fromkeys([*by, "source", *CONTEXT, "first", "second"]))
+    columns = list(dict.fromkeys([*by, *CONTEXT, "first", "second"]))
     lean = 2 * pl.col("p") - 1
     vote = pl.when(lean > TIE).then(1).when(lean < -TIE).then(-1).otherwise(0)
     rows = (
-        verdicts.stated.with_columns(lean=lean, vote=vote)
+        stated.with_columns(lean=lean, vote=vote)
         .group_by(columns)
         .agg(votes=pl.len(), verdict=pl.col("vote").sum().sign().cast(pl.Int8), margin=pl.col("lean").mean().round(9))
         .sort(columns)
     )
-    lengths = verdicts.lengths
     for side in ("first", "second"):
         named = lengths.rename({"response_id": side, "length": f"length_{side}"})
         rows = rows.join(named, on=side, how="left", maintain_order="left")

@@ -32,7 +32,7 @@ def test_one_label_for_each_group() -> None:
     row = made[0]
     assert (row["target"], row["prompt_id"], row["target_ids"]) == ("prompt", row["group_id"], [row["group_id"]])
     assert (row["protocol"], row["annotator"], row["aspect"], row["source"]) == ("label", "rule:split", "split", "rule")
-    assert context.said == ["split: 12 train, 4 valid, 0 test groups"]
+    assert context.said == ["12 train, 4 valid, 0 test groups"]
 
 
 def test_counts_are_exact() -> None:

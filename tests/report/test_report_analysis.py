@@ -374,6 +374,18 @@ def test_one_pipeline_alone(hand: Any) -> None:
     assert [made["live"] for made in edited["cost"]["by"]] == [True, False]
 
 
+def test_a_scorer_that_gives_one_score(hand: Any) -> None:
+    for n in range(20):
+        (response_id,) = hand.prompt(f"q{n}", SHORT)
+        hand.says("judge:flat", [response_id], [0.8 if n < 17 else n / 100], protocol="score")
+    found = entry(analyse(hand.dataset()), "judge:flat")
+    assert found["distribution"]["most_frequent"] == {"value": 0.8, "n": 17}
+    assert (
+        "low" in found["distribution"]["histogram"][0]
+    )  # uneven values do not stand side by side as if they were even
+    assert found["reading"]["sentence"] == "Gives the score 0.8 to 85% of 20 responses."
+
+
 def test_seconds_of_people(hand: Any) -> None:
     ids = hand.prompt("q", SHORT, LONG)
     for seconds in (10.0, 20.0, 90.0):
@@ -429,6 +441,21 @@ def test_too_many_pairs_are_cut_by_whole_prompts(hand: Any, monkeypatch: pytest.
     assert entry(found, "ranks")["n"] == 4
     assert "12 pairs" in found["limits"]["notes"][0]
     assert "2 of 4 prompts" in found["limits"]["notes"][0]
+
+
+def test_too_many_meetings_are_cut_and_said(hand: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agreement, "MOST_MEETINGS", 8)
+    monkeypatch.setattr(agreement, "ACTIVE", 2)
+    for n in range(4):
+        ids = hand.prompt(f"q{n}", SHORT, LONG)
+        for name in ("a", "b", "c")[: 2 + (n == 0)]:
+            hand.says(name, ids, [1.0, 0.0])
+    found = analyse(hand.dataset())
+    assert [(made["a"], made["b"], made["n"]) for made in found["agreement"]] == [("a", "b", 2)]
+    assert found["limits"]["notes"] == [
+        "Agreement is taken from the 2 most active of 3 annotators.",
+        "Agreement of two annotators is taken from the 2 of 4 prompts whose ids come first (ids are hashes).",
+    ]
 
 
 def test_a_score_that_is_no_number_is_left_out_and_said(hand: Any) -> None:
@@ -627,7 +654,8 @@ def _held(right: int, n: int, *, longer: int, beats: tuple[int, int], shared: in
         (_held(52, 100, longer=50, beats=(20, 40)), "bad", "cannot be told from chance"),
         (_held(20, 100, longer=50, beats=(10, 40)), "bad", "worse than chance"),
         (_held(5, 5, longer=1, beats=(4, 4)), "unknown", "only 5 pairs to hold against author"),
-        (_held(2, 2, longer=1, beats=(1, 1), shared=46), "bad", "ecides only 2 of the 46 pairs that author orders"),
+        (_held(2, 2, longer=1, beats=(1, 1), shared=46), "bad", "decides only 2 of the 46 pairs that author orders"),
+        (_held(0, 0, longer=0, beats=(0, 0), shared=46), "bad", "decides none of the 46 pairs"),
     ],
 )
 def test_a_reading_of_the_reference(held: dict[str, Any], level: str, says: str) -> None:
