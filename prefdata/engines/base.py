@@ -70,6 +70,8 @@ class Reply:
         prompt_tokens: tokens read, as the engine counts them.
         completion_tokens: tokens written (0 for a scoring request).
         raw: what came back, as text, for `calls.raw`; empty where `text` holds it all.
+        seconds: of the model's work on this request, where the engine knows it (a share of its batch); None: the
+            client measures the wait.
     """
 
     text: str | None = None
@@ -79,6 +81,7 @@ class Reply:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     raw: str = ""
+    seconds: float | None = None
 
     def to_json(self) -> str:
         """For the request cache."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from prefdata.engines.base import Reply, Request, RequestError
@@ -94,6 +95,7 @@ class MicroBatcher(Generic[Prepared]):
         """Answer a batch. Where it fails as a whole (memory, mostly), its halves are tried."""
         if not jobs:
             return
+        started = time.perf_counter()
         try:
             replies = self._run([job.prepared for job in jobs])
         except Exception as error:
@@ -104,8 +106,9 @@ class MicroBatcher(Generic[Prepared]):
             self._answer(jobs[: len(jobs) // 2])
             self._answer(jobs[len(jobs) // 2 :])
             return
+        share = (time.perf_counter() - started) / len(jobs)
         for job, reply in zip(jobs, replies, strict=True):
-            job.future.set_result(reply)
+            job.future.set_result(replace(reply, seconds=share))
 
 
 def _known(error: Exception) -> Exception:

@@ -212,7 +212,7 @@ class Client:
                     gate.broken = error
                     raise
                 else:
-                    seconds += time.perf_counter() - started
+                    seconds += time.perf_counter() - started if reply.seconds is None else reply.seconds
                     gate.unreachable = 0
                     return self._paid(engine, gate, reply, call_id, step, seconds, attempt)
             too_long = failure.retry_after is not None and failure.retry_after > _LONGEST_WAIT

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from prefdata import schema
 from prefdata.formats.conversation import join_turns, merge_turns
-from prefdata.formats.intake import Imported, Intake
+from prefdata.formats.intake import Imported, Intake, in_id_order
 from prefdata.formats.source import Record, meta_json, records
 from prefdata.schema import Row, message
 
@@ -65,12 +65,13 @@ def _take(intake: Intake, record: Record, turns: list[Row], sides: list[tuple[st
     for text, segments in sides:
         row = schema.response(prompt, model="unknown", text=text, key=text, segments=segments)
         ids.append(intake.response(row)["response_id"])
+    shown, scores = in_id_order(ids, (1.0, 0.0))
     intake.annotation(
         group_id=prompt["group_id"],
         prompt_id=prompt["prompt_id"],
-        target_ids=ids,
+        target_ids=shown,
         protocol="compare",
-        scores=(1.0, 0.0),
+        scores=scores,
         annotator=ANNOTATOR,
         source="human",
         meta=meta_json({"split": split, "row": number}),

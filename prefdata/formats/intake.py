@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -82,3 +82,12 @@ class Intake:
             remarks.append(f"columns kept in meta only: {named}")
         kept = {name: made for name, made in rows.items() if made}
         return Imported(kept, self.left_out, "; ".join(remarks))
+
+
+def in_id_order(ids: Sequence[str], scores: Sequence[float]) -> tuple[list[str], list[float]]:
+    """Targets and scores in the order of the ids, for a source that does not tell the order in which it showed them.
+
+    The better one first would look like a habit of the annotator's.
+    """
+    order = sorted(range(len(ids)), key=lambda place: ids[place])
+    return [ids[place] for place in order], [scores[place] for place in order]

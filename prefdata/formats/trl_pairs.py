@@ -9,7 +9,7 @@ from typing import Any
 
 from prefdata import schema
 from prefdata.formats.conversation import check_answerable, join_turns, read_messages
-from prefdata.formats.intake import Imported, Intake
+from prefdata.formats.intake import Imported, Intake, in_id_order
 from prefdata.formats.source import Record, describe, meta_json, records
 from prefdata.schema import Row, message
 
@@ -135,10 +135,11 @@ class _PairReader:
         self.intake.to_meta.update(key for key, value in rest.items() if value is not None)
         name = record.name("annotator") or self.annotator
         maker = name.partition(":")[0]
+        shown, given = in_id_order(ids, given)
         self.intake.annotation(
             group_id=prompt["group_id"],
             prompt_id=prompt["prompt_id"],
-            target_ids=ids,
+            target_ids=shown,
             protocol=protocol,
             scores=given,
             annotator=name,

@@ -44,12 +44,12 @@ def test_every_form_is_the_same_pair(jsonl: JsonLines, row: dict[str, Any]) -> N
     (said,) = taken.rows["annotations"]
     assert prompt["messages"] == turns("Q")
     assert [one["text"] for one in taken.rows["responses"]] == ["good", "bad"]
-    assert (said["protocol"], said["scores"], said["annotator"], said["source"]) == (
-        "compare",
-        [1.0, 0.0],
-        "unknown",
-        "imported",
-    )
+    assert (said["protocol"], said["annotator"], said["source"]) == ("compare", "unknown", "imported")
+    texts = {one["response_id"]: one["text"] for one in taken.rows["responses"]}
+    # The order shown is unknown: that of the ids, not the better one first.
+    assert said["target_ids"] == sorted(texts)
+    scored = zip(said["target_ids"], said["scores"], strict=True)
+    assert {texts[one]: score for one, score in scored} == {"good": 1.0, "bad": 0.0}
     assert not taken.left_out
 
 

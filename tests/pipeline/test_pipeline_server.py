@@ -162,12 +162,13 @@ def test_a_label_more_and_corrected_and_deleted(served: Served) -> None:
 
 def test_a_variant_and_a_second_pipeline_in_one_dataset(served: Served) -> None:
     line = served.line
+    line.edit("sample", n=3)
     served.run()
     before = line.live("line")
     line.edit("pair", rule="all_pairs", min_gap=0.0)
     assert not served.run("wide")
     assert line.live("line") == before
-    assert line.live("wide")["preferences"] != before["preferences"]
+    assert len(line.live("wide")["preferences"]) == 3 * PROMPTS > len(before["preferences"])
     line.steps = [{"pair": {"name": "again", "rule": "list", "reads": ["line"]}}]
     assert not served.run("second")
     assert {name.partition("@")[0] for name in column(line.ds.view(pipeline="second")["preferences"], "step")} == {
@@ -187,10 +188,10 @@ def test_two_pair_steps_exported_apart(served: Served, tmp_path: Path) -> None:
         prefdata.export(line.path, tmp_path / f"{step}.parquet", format="trl-pairs", from_step=step)
         rows[step] = pq.read_table(tmp_path / f"{step}.parquet").to_pylist()
     both = prefdata.export(line.path, tmp_path / "both.parquet", format="trl-pairs").rows
-    assert 0 < len(rows["pair"]) < len(rows["every"])
-    assert both == len(rows["pair"]) + len(rows["every"])
-    known = column(line.ds.preferences.filter(pl.col("step").str.starts_with("every@")), "preference_id")
-    assert {row["list"] for row in rows["every"]} <= known
+    assert (len(rows["pair"]), len(rows["every"])) == (PROMPTS, 3 * PROMPTS)
+    # The best and the worst are among all pairs, under the same name: together they are no more.
+    assert both == len(rows["every"])
+    assert {row["list"] for row in rows["pair"]} < {row["list"] for row in rows["every"]}
 
 
 def test_retry_unparsed(served: Served) -> None:
@@ -302,7 +303,7 @@ def everything_written(*folders: Path) -> str:
 def test_a_key_stands_nowhere(
     served: Served, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Not where the server repeats it in an answer, in an error, nor where it rejects it. The plan's folder is real."""
+    """Not where the server repeats it in an answer or in an error, nor where it rejects it."""
     monkeypatch.setattr("prefdata.engines.client._FIRST_DELAY", 0.001)
     monkeypatch.setenv("PREFDATA_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("LOOPBACK_KEY", KEY)
@@ -322,10 +323,9 @@ def test_a_key_stands_nowhere(
     assert served.result.exit_code == 3 and "key" in served.result.stopped
     assert KEY not in written
     # The same reading finds what is there: texts in rows, logs and cache, and a key if there were one.
-    assert "What is 1 plus 1" in written and "stopped" not in KEY
+    assert "What is 1 plus 1" in written
     cached = everything_written(tmp_path / "cache")
     assert "verdict" in cached and "Bearer ***" in cached and "Bearer ***" in everything_written(line.path / "parts")
-    (line.path / "planted.parquet").unlink(missing_ok=True)
     pl.DataFrame({"text": [KEY]}).write_parquet(line.path / "planted.parquet")
     assert KEY in everything_written(line.path)
 

@@ -1,0 +1,186 @@
+"""A run that is stopped in the middle of judging, by a signal, `kill -9` or its budget, ends equal to one that was not."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from fault_server import FaultServer
+from served_line import served_engines, served_steps
+
+import prefdata
+from prefdata.dataset import Dataset
+from prefdata.pipeline.runtime import RunResult
+
+PROMPTS, PER_PROMPT, AT_ONCE = 24, 2, 4
+JUDGED = PROMPTS * PER_PROMPT
+COMMAND = "from prefdata.cli import main; main()"
+FLUSHING = "import sys, prefdata; prefdata.run(sys.argv[1], sys.argv[2], flush_seconds=0.02)"
+
+
+@pytest.fixture
+def server() -> Iterator[FaultServer]:
+    with FaultServer(latency=0.03) as running:
+        yield running
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path, server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LOOPBACK", server.url)
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text("".join(json.dumps({"prompt": f"What is {n} plus {n}?"}) + "\n" for n in range(PROMPTS)))
+    engines = served_engines("${LOOPBACK}", max_concurrency=AT_ONCE, price={"prompt": 1.0, "completion": 2.0})
+    steps = [*served_steps(prompts), {"export": {"format": "lists", "path": "lists.parquet"}}]
+    path = tmp_path / "line.yaml"
+    path.write_text(yaml.safe_dump({"engines": {**engines, "b": engines["a"]}, "steps": steps}))
+    return path
+
+
+@pytest.fixture
+def uninterrupted(pipeline: Path, tmp_path: Path) -> dict[str, list[str]]:
+    """What one run makes of it, in another folder, with its own cache and a server of its own."""
+    with FaultServer() as quiet, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LOOPBACK", quiet.url)
+        patch.setenv("PREFDATA_CACHE", str(tmp_path / "its-own-cache"))
+        assert prefdata.run(pipeline, tmp_path / "uninterrupted").exit_code == 0
+    return everything(tmp_path / "uninterrupted")
+
+
+def everything(path: Path) -> dict[str, list[str]]:
+    """All live rows and all calls, as texts without times, sorted; and the names of the files exported."""
+    times = {"annotations": ["created_at", "seconds"], "calls": ["seconds", "attempts"]}
+    view = Dataset(path).view()
+    found = {
+        table: sorted(json.dumps(row, default=str) for row in view[table].drop(times.get(table, [])).collect().to_dicts())
+        for table in view
+    }
+    return found | {"files": sorted(file.name for file in (path / "exports").iterdir())}
+
+
+def judgements(server: FaultServer) -> int:
+    return sum(entry["body"]["model"] == "model-judge" for entry in server.log)
+
+
+def stopped_in_the_middle(
+    server: FaultServer, program: str, arguments: list[str], number: signal.Signals, at: int
+) -> tuple[int, str, int]:
+    """Start, send a signal once `at` judgements were asked, wait; exit code, what was said, and what was asked then."""
+    command = [sys.executable, "-c", program, *arguments]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env={**os.environ})
+    while judgements(server) < at:
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.002)
+    process.send_signal(number)
+    asked = judgements(server)
+    _, said = process.communicate(timeout=60)
+    return process.returncode, said, asked
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_a_run_in_good_order(
+    number: signal.Signals,
+    code: int,
+    server: FaultServer,
+    pipeline: Path,
+    tmp_path: Path,
+    uninterrupted: dict[str, list[str]],
+) -> None:
+    arguments = ["run", str(pipeline), "--dataset", str(tmp_path / "ds")]
+    ended, said, asked = stopped_in_the_middle(server, COMMAND, arguments, number, JUDGED // 2)
+    assert ended == code, said
+    assert number.name in said and "run the same command" in said and "Traceback" not in said
+    # What is in flight is finished, nothing new is begun, and what is finished is committed.
+    assert judgements(server) <= asked + AT_ONCE < JUDGED
+    annotations = Dataset(tmp_path / "ds").rows("annotations").collect()
+    assert judgements(server) - 2 * AT_ONCE <= annotations.height <= judgements(server)
+    assert set(annotations["status"]) == {"ok"}
+    assert prefdata.run(pipeline, tmp_path / "ds").exit_code == 0
+    assert everything(tmp_path / "ds") == uninterrupted
+    assert server.stats()["most_of_one"] == 1
+
+
+@pytest.mark.parametrize("cache", ["kept", "lost"])
+def test_kill_9(
+    cache: str,
+    server: FaultServer,
+    pipeline: Path,
+    tmp_path: Path,
+    uninterrupted: dict[str, list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ended, _, _ = stopped_in_the_middle(
+        server, FLUSHING, [str(pipeline), str(tmp_path / "ds")], signal.SIGKILL, JUDGED // 2
+    )
+    assert ended == -signal.SIGKILL
+    seen = len(server.log)
+    committed = Dataset(tmp_path / "ds").rows("annotations").collect().height
+    assert 0 < committed < JUDGED
+    if cache == "lost":
+        monkeypatch.setenv("PREFDATA_CACHE", str(tmp_path / "another-cache"))
+    assert prefdata.run(pipeline, tmp_path / "ds").exit_code == 0
+    assert everything(tmp_path / "ds") == uninterrupted
+    again = sum(count - 1 for count in server.counts.values())
+    assert again <= (AT_ONCE if cache == "kept" else seen - PROMPTS * PER_PROMPT - committed)
+    assert server.stats()["most_of_one"] <= 2
+
+
+def test_equal_can_fail(pipeline: Path, tmp_path: Path, uninterrupted: dict[str, list[str]]) -> None:
+    """The comparison sees a row that is missing and a row that is another."""
+    prefdata.run(pipeline, tmp_path / "ds", limit=PROMPTS - 1)
+    some = everything(tmp_path / "ds")
+    assert all(len(some[table]) < len(uninterrupted[table]) for table in ("prompts", "responses", "calls"))
+    prefdata.run(pipeline, tmp_path / "ds", sets=["sample.temperature=0.1"])
+    assert set(everything(tmp_path / "ds")["responses"]).isdisjoint(uninterrupted["responses"])
+
+
+def spend(pipeline: Path, dataset: Path, budget: str) -> RunResult:
+    result = prefdata.run(pipeline, dataset, budget=budget)
+    if result.stopped:
+        assert result.exit_code == 3 and "budget" in result.stopped and "run again" in result.stopped
+    return result
+
+
+@pytest.mark.parametrize(("unit", "share"), [("tokens", 0.6), ("usd", 0.8)])
+def test_a_budget_that_is_spent(
+    unit: str,
+    share: float,
+    server: FaultServer,
+    pipeline: Path,
+    tmp_path: Path,
+    uninterrupted: dict[str, list[str]],
+) -> None:
+    server.latency = 0.0
+    costs: list[dict[str, Any]] = [json.loads(text) for text in uninterrupted["calls"]]
+
+    def cost(call: dict[str, Any]) -> float:
+        return float(call["money"] if unit == "usd" else call["prompt_tokens"] + call["completion_tokens"])
+
+    limit = share * sum(map(cost, costs))
+    result = spend(pipeline, tmp_path / "ds", f"{limit:.6f}{unit}")
+    assert result.exit_code == 3
+    paid = sum(cost(json.loads(text)) for text in everything_paid(tmp_path / "ds"))
+    # What is in flight when the budget ends is paid for too, and nothing more.
+    assert limit <= sum(map(cost, costs)) and paid <= limit + AT_ONCE * max(map(cost, costs))
+    assert spend(pipeline, tmp_path / "ds", f"1000000{unit}").exit_code == 0
+    assert everything(tmp_path / "ds") == uninterrupted
+    assert server.stats()["most_of_one"] == 1
+
+
+def everything_paid(path: Path) -> list[str]:
+    return [json.dumps(row) for row in Dataset(path).calls.collect().to_dicts()]
+
+
+def test_the_command_exits_with_3_where_the_budget_is_spent(pipeline: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", COMMAND, "run", str(pipeline), "--dataset", str(tmp_path / "ds")]
+    done = subprocess.run([*command, "--budget", "400tokens"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 3
+    assert "the budget is spent" in done.stderr and "Traceback" not in done.stderr
