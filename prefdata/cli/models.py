@@ -39,7 +39,10 @@ def stats() -> None:
     from prefdata.engines import RequestCache
 
     found = RequestCache().stats()
-    output.print(escape(str(found)))
+    output.print(
+        f"{escape(found.path)}: {found.replies:,} answers, {found.bytes / 1e6:.1f} MB; they took "
+        f"{found.prompt_tokens + found.completion_tokens:,} tokens and ${found.money:,.4f}"
+    )
 
 
 @cache.command("prune")

@@ -41,12 +41,12 @@ class Ingest(SourceStep):
                 f"step {self.name!r}: there is no {self.path!r}, neither in the working folder nor in {context.folder}"
             )
         taken = read(self.format, found)
-        if taken.note:
-            context.log(taken.note)
         for reason, count in sorted(taken.left_out.items()):
             context.log(f"{count:,} rows of {found.name} left out: {reason}")
-        if self.limit is None:
+        groups = list(dict.fromkeys(row["group_id"] for row in taken.rows.get("prompts", [])))
+        if self.limit is None or self.limit >= len(groups):
+            context.log(taken.note)
             return taken.rows
-        groups = list(dict.fromkeys(row["group_id"] for row in taken.rows.get("prompts", [])))[: self.limit]
-        kept = set(groups)
+        context.log(f"the first {self.limit:,} of {len(groups):,} prompts of {found.name}")
+        kept = set(groups[: self.limit])
         return {table: [row for row in rows if row["group_id"] in kept] for table, rows in taken.rows.items()}

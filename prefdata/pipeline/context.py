@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -54,6 +56,8 @@ class RunContext:
     asker: Asker
     halt: Halt
     say: Callable[[str], None]
+    slots: Mapping[str, asyncio.Semaphore] = field(default_factory=dict)
+    """By engine, as many as it has requests in flight. Requests queue here: the client's queue knows no stop."""
     retried: frozenset[str] = frozenset()
     prior: Mapping[str, Mapping[str, Prior]] = field(default_factory=dict)
     calls: list[Row] = field(default_factory=list)
@@ -78,9 +82,10 @@ class RunContext:
 
     async def ask(self, engine: str, request: Request, *, revision: int = 1) -> Answer:
         """See `Context`."""
-        if self.halt.reason:
-            raise StoppedError
-        answer = await self.asker.ask(engine, request, step=self.fingerprint, revision=revision)
+        async with self.slots.get(engine) or nullcontext():
+            if self.halt.reason:
+                raise StoppedError
+            answer = await self.asker.ask(engine, request, step=self.fingerprint, revision=revision)
         if answer.call:
             self.calls.append({**answer.call, "step": self.fingerprint})
             if not answer.call["cached"]:

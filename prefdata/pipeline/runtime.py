@@ -116,6 +116,7 @@ class Runtime:
         self.key = pipeline_key(pipeline.name)
         self.retried = RETRIED_STATUSES | frozenset(self.options.retry)
         self.resolved: list[Resolved] = []
+        self._slots = {name: asyncio.Semaphore(max(1, engine.max_concurrency)) for name, engine in engines.items()}
         self._described = {
             table: set(dataset.rows(table).select(KEYS[table]).collect().to_series())
             for table in ("criteria", "annotators")
@@ -194,6 +195,7 @@ class Runtime:
             asker=self.asker,
             halt=self.halt,
             say=lambda message: self.display.say(f"{resolved.step.name}: {message}"),
+            slots=self._slots,
             retried=self.retried,
             billed=self.billed,
         )
