@@ -43,7 +43,7 @@ lint: setup
 	$(BIN)/mypy prefdata annotators ui
 
 bench: setup
-	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/line.py
+	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/view.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info

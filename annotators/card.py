@@ -75,7 +75,7 @@ class Aspect(_Part):
     """One criterion of a card.
 
     Attributes:
-        name: as it stands in `annotations.aspect`; `overall` is what is aggregated and paired by default.
+        name: as it stands in `annotations.aspect`; `overall` for a judgement of the whole.
         text: what it means, for the judge.
         scale: of its scores.
         direction: whether a higher or a lower score is better. Where lower is better the judge's score is mirrored

@@ -1,4 +1,4 @@
-"""A step, a judge and a loss of one's own."""
+"""A step, a judge and a loss of one's own: `plugins: [my_steps.py]` in a pipeline, `--plugin` in training."""
 
 import polars as pl
 
@@ -8,8 +8,6 @@ from prefdata.schema import annotation, drop
 
 @prefdata.step("select.no_shouting")
 class NoShouting(prefdata.TableStep):
-    """Drop responses that are mostly capitals."""
-
     reads, writes = frozenset({"responses"}), frozenset({"drops"})
     share: float = 0.5
 
@@ -21,19 +19,15 @@ class NoShouting(prefdata.TableStep):
 
 @prefdata.step("judge.vowels")
 class Vowels(prefdata.GroupStep):
-    """Prefer responses with many vowels."""
-
-    reads, writes = frozenset({"prompts", "responses"}), frozenset({"annotations"})
+    reads, writes = frozenset({"responses"}), frozenset({"annotations"})
 
     async def run(self, group, context):
-        about = {"group_id": group.group_id, "protocol": "score", "annotator": "rule:vowels", "source": "rule"}
-        made = []
-        for row in group.responses:
-            vowels = sum(map(row["text"].count, "aeiou"))
-            made.append(
-                annotation(**about, prompt_id=row["prompt_id"], target_ids=[row["response_id"]], scores=[vowels])
-            )
-        return {"annotations": made}
+        return {"annotations": [self.score(row) for row in group.responses]}
+
+    def score(self, row):
+        vowels = sum(map(row["text"].count, "aeiou"))
+        about = {"group_id": row["group_id"], "prompt_id": row["prompt_id"], "target_ids": [row["response_id"]]}
+        return annotation(**about, protocol="score", scores=[vowels], annotator="rule:vowels", source="rule")
 
 
 @prefdata.loss("hinge")

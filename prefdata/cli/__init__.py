@@ -18,6 +18,9 @@ def main() -> None:
         sys.exit(1)
     except BrokenPipeError:
         sys.exit(1)
+    except OSError as error:  # a full disk, a folder that may not be written to
+        errors.print(f"[bold red]error:[/] {_escaped(error)}")
+        sys.exit(1)
 
 
 def _escaped(error: Exception) -> str:

@@ -105,7 +105,7 @@ def show(
     dataset: Annotated[Path, typer.Argument(help="The dataset's folder.", show_default=False)],
     at: Annotated[int | None, typer.Option(help="As of this commit.")] = None,
     pipeline: Annotated[str | None, typer.Option(help="Only what this pipeline made, beside imports.")] = None,
-    pairs: Annotated[int, typer.Option(min=0, help="Show so many example pairs.")] = 0,
+    pairs: Annotated[int, typer.Option(min=0, help="Show so many example pairs, each of another prompt.")] = 0,
 ) -> None:
     """Show what a dataset holds: steps, drops, judgements without a verdict, cost, and what is not finished.
 
@@ -115,7 +115,8 @@ def show(
 
     opened = Dataset(dataset, at)
     _show(status(opened, pipeline=pipeline))
-    for number, pair in enumerate(opened.pairs().head(pairs).to_dicts(), start=1):
+    shown = opened.pairs().unique("group_id", keep="first", maintain_order=True).head(pairs)  # of different prompts
+    for number, pair in enumerate(shown.to_dicts(), start=1):
         output.print(f"\n[bold]pair {number}[/]  {escape(_short(pair['prompt'], 300))}")
         output.print(f"  [green]chosen[/]   {pair['score_chosen']:.3f}  {escape(_short(pair['chosen'], 400))}")
         output.print(f"  [red]rejected[/] {pair['score_rejected']:.3f}  {escape(_short(pair['rejected'], 400))}")

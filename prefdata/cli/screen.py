@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 from rich.console import Console
 from rich.table import Table
 
-output = Console(highlight=False, soft_wrap=True)
+_WIDE = 200
+"""Columns where no terminal says how many there are: what goes into a file or a pipe is not to be folded."""
+
+_told = sys.stdout.isatty() or "COLUMNS" in os.environ
+output = Console(highlight=False, soft_wrap=True, width=None if _told else _WIDE)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 

@@ -48,7 +48,11 @@ def train(
         key, equals, text = assignment.partition("=")
         if not equals:
             raise PrefdataError(f"--set {assignment}: it is written key=value")
-        given[key] = yaml.safe_load(text)
+        try:
+            given[key] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            problem = getattr(error, "problem", None) or error
+            raise PrefdataError(f"--set {assignment}: the value is not YAML: {problem}") from error
     options = {"data": data, "model": model, "loss": loss, "out": out, "max_steps": max_steps, "lora": lora}
     given.update({key: value for key, value in options.items() if value is not None})
     if plugin:

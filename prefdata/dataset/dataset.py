@@ -109,15 +109,25 @@ class Dataset:
             made_by: by table, the names of the only steps whose rows are read (`step`, or `pipeline/step`).
 
         Raises:
-            DataError: `made_by` names a step that is not live.
+            DataError: there is no such pipeline or view, or `made_by` names a step that is not live.
         """
         snapshot = self.log.snapshot(self.at if at is None else at)
         if lineage is None:
             lineage = full_lineage(snapshot, pipeline)
+            self._check_view(name, snapshot)
         if made_by:
             narrow = {table: snapshot.named(names) for table, names in made_by.items()}
             lineage = replace(lineage, narrow=narrow)
         return View(self.path, snapshot, lineage, name, shard)
+
+    def _check_view(self, name: str, snapshot: Snapshot) -> None:
+        """A view is there once a step names it or something was dropped from it: a wrong name must not mean main."""
+        if name == "main":
+            return
+        dropped = scan(self.path, snapshot, "drops").select("view").unique().collect()["view"].to_list()
+        known = {"main", *dropped, *(record.fields.get("view") for record in snapshot.steps.values())} - {None}
+        if name not in known:
+            raise DataError(f"{self.path} has no view {name!r} (there are: {', '.join(sorted(known))})")
 
     def rows(self, table: str) -> pl.LazyFrame:
         """Every row that was ever committed to a table, live or not, with its commit's number in `_commit`."""
@@ -194,7 +204,7 @@ class Dataset:
                 found = connection.sql(query)
                 frame = pl.DataFrame() if found is None else pl.from_arrow(found.to_arrow_table())
             except duckdb.Error as error:
-                raise DataError(f"the query failed: {error}") from error
+                raise DataError(f"the query failed: {_complaint(error)} (tables: {', '.join(view)})") from error
         assert isinstance(frame, pl.DataFrame)
         return frame
 
@@ -367,6 +377,12 @@ class Dataset:
     def _repr_html_(self) -> str:
         """What a notebook shows: the live counts and the first pairs."""
         return texts.html(self.path.name, self.snapshot.number, self.counts(), self.pairs().head(3))
+
+
+def _complaint(error: Exception) -> str:
+    """What DuckDB says, without the picture of the query and without guesses at its own tables."""
+    said = str(error).partition("\nLINE ")[0].splitlines()
+    return " ".join(line.strip() for line in said if line.strip() and not line.startswith("Did you mean"))
 
 
 _STEPLESS = frozenset({"criteria", "annotators"})

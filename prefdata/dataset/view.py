@@ -15,6 +15,7 @@ import polars as pl
 from prefdata.dataset.log import Snapshot
 from prefdata.dataset.masks import known, mask_annotations, mask_preferences, with_ancestors
 from prefdata.dataset.parts import COMMIT, polars_schema, scan
+from prefdata.errors import DataError
 from prefdata.schema import CORE_TABLES, KEYS
 
 WHOLE = "*"
@@ -47,7 +48,14 @@ def pipeline_key(pipeline: str, round_number: int = 0) -> str:
 
 
 def full_lineage(snapshot: Snapshot, pipeline: str | None = None) -> Lineage:
-    """Everything that is live, or what one pipeline made and reads: imports, labels, the pipelines it names."""
+    """Everything that is live, or what one pipeline made and reads: imports, labels, the pipelines it names.
+
+    Raises:
+        DataError: there is no such pipeline.
+    """
+    known = sorted({name for name, _ in snapshot.plans})
+    if pipeline is not None and pipeline not in known:
+        raise DataError(f"this dataset has no pipeline {pipeline!r} (there are: {', '.join(known) or 'none'})")
     wanted = None if pipeline is None else _with_read(snapshot, pipeline)
     runs = tuple(
         (pipeline_key(*key), step)

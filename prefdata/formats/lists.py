@@ -149,7 +149,7 @@ def _splits(annotations: pl.LazyFrame) -> pl.DataFrame:
         .select(group_id=pl.col("target_ids").list.first(), split=pl.col("labels").list.first())
         .group_by("group_id")
         .agg(
-            pl.when((pl.col("split") == "valid").any()).then(pl.lit("valid")).otherwise(pl.lit("train")).alias("split")
+            pl.when((pl.col("split") != "train").any()).then(pl.lit("valid")).otherwise(pl.lit("train")).alias("split")
         )
         .collect()
     )

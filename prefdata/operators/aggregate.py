@@ -65,7 +65,8 @@ class Aggregate(TableStep):
         )
         made = list(self.consensus(rows, context))
         abstained = sum(row["status"] == "abstain" for row in made)
-        context.log(f"{len(made) - abstained} verdicts, {abstained} abstentions from {len(rows)} annotations")
+        if abstained:
+            context.log(f"{abstained} of {len(made)} verdicts are abstentions: too few valid annotations")
         return {"annotations": made}
 
     def consensus(self, rows: pl.DataFrame, context: Context) -> Iterator[Row]:

@@ -251,5 +251,6 @@ class Pair(TableStep):
             direction=self.direction,
         )
         without = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
-        context.log(f"{len(rows)} preferences" + (f"; no pair from: {without}" if without else ""))
+        if without:
+            context.log(f"no pair from: {without}")
         return {"preferences": rows}

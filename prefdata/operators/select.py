@@ -105,9 +105,15 @@ class Where(TableStep):
         row_expression(keep)
         return keep
 
+    def inputs(self) -> frozenset[str]:
+        """The table that it drops from, and the prompts that responses are shown with."""
+        if self.table == "annotations":
+            return frozenset({"annotations", CONSENSUS})
+        return frozenset({self.table, "prompts"} if self.table == "responses" else {self.table})
+
     def run(self, tables: Mapping[str, pl.DataFrame], context: Context) -> Mapping[str, pl.DataFrame | list[Row]]:
         """The drops."""
-        rows = _with_extras(self.table, tables)
+        rows = _with_extras(self.table, tables).drop("meta")  # it passes through: nothing may depend on it
         expression = row_expression(self.keep)
         for name in expression.meta.root_names():
             if name not in rows.columns:

@@ -60,6 +60,8 @@ class RunContext:
     """By engine, as many as it has requests in flight. Requests queue here: the client's queue knows no stop."""
     retried: frozenset[str] = frozenset()
     prior: Mapping[str, Mapping[str, Prior]] = field(default_factory=dict)
+    spared: frozenset[str] = frozenset()
+    """Ids that are not asked again, whatever their status: nobody can see these rows."""
     calls: list[Row] = field(default_factory=list)
     billed: set[str] = field(default_factory=set)
     """Calls whose price some row of `calls` states, or will with this run's next commit: never to be stated twice."""
@@ -73,7 +75,7 @@ class RunContext:
         known = self.prior.get(table, {}).get(row_id)
         if known is None:
             return await make(1)
-        if not self._to_ask_again(known.row):
+        if row_id in self.spared or not self._to_ask_again(known.row):
             return known.row
         return await make((known.row.get("revision") or known.times) + 1)
 

@@ -14,6 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from prefdata.engines.budget import Usage
 
+logging.getLogger("prefdata").addHandler(logging.NullHandler())  # what is logged outside of a run goes nowhere
+
 
 def spent_text(usage: Usage | None) -> str:
     """`120 calls, 30 from the cache, 45.1k tokens, $0.02`; nothing where nothing was asked."""

@@ -12,7 +12,7 @@ from prefdata.engines.base import Engine
 from prefdata.errors import PipelineError
 from prefdata.pipeline.registry import nearest
 from prefdata.pipeline.spec import SPECIAL_SOURCES, Pipeline
-from prefdata.pipeline.step import CONSENSUS, Step
+from prefdata.pipeline.step import CONSENSUS, Step, narrowed
 from prefdata.schema import canonical_json, make_id
 
 
@@ -72,14 +72,15 @@ def _fields(step: Step, engines: Mapping[str, Engine]) -> dict[str, Any]:
 def _reads(step: Step, earlier: list[Resolved]) -> frozenset[str]:
     """What a step reads in its place: one that prefers a consensus reads nothing else where there is one."""
     consensus = any(CONSENSUS in other.step.writes for other in earlier)
-    return step.reads - {"annotations"} if step.prefers_consensus and consensus and not step.from_ else step.reads
+    reads = step.inputs()
+    return reads - {"annotations"} if step.prefers_consensus and consensus and not step.from_ else reads
 
 
 def _feeds(earlier: Step, later: Step, reads: frozenset[str]) -> bool:
     """Whether rows that `earlier` makes are among what `later` reads."""
     shared = earlier.writes & reads
-    if later.from_ and later.narrows is not None and earlier.name not in later.from_:
-        shared -= {later.narrows, CONSENSUS} if later.narrows == "annotations" else {later.narrows}
+    if later.from_ and earlier.name not in later.from_:
+        shared -= narrowed(later)
     return bool(shared)
 
 

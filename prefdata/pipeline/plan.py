@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +26,9 @@ from prefdata.pipeline.step import Sink
 
 CHARACTERS_PER_TOKEN = 4
 """Rough, for English; the plan says that its tokens are an estimate."""
+
+_stood_in: ContextVar[int] = ContextVar("stood_in")
+"""The revision of the last request of this task that was answered by a stand-in."""
 
 
 @dataclass
@@ -142,7 +146,9 @@ class _Counter:
         engine = self.engines[engine_name]
         call_id = call_id_of(engine, revised(request, revision))
         counted = self.plans[step.rpartition("@")[0]]
-        counted.exact = counted.exact and not self.inexact
+        # Asked again in one go: whether that will be needed is for the answer to say, and here there is none.
+        reasked = revision > _stood_in.get(revision)
+        counted.exact = counted.exact and not self.inexact and not reasked
         entry = self.cache.get(call_id)
         if entry is not None:
             counted.cached += call_id not in self._seen
@@ -151,6 +157,7 @@ class _Counter:
         if call_id not in self._seen:
             self._seen.add(call_id)
             self._count(counted, engine, request)
+        _stood_in.set(revision)
         return Answer(_stand_in(request), "ok", call_id)
 
     def _count(self, counted: StepPlan, engine: Engine, request: Request) -> None:
@@ -170,7 +177,9 @@ def _stand_in(request: Request) -> Reply:
         return Reply(values=(1 / labels,) * labels, mass=1.0)
     if request.capability == "generate":
         seed = f" {request.seed}" if request.seed is not None else ""
-        return Reply(text=f"(not written yet{seed})", completion_tokens=request.max_tokens)
+        # As long as it may become, so that what is asked about it is not estimated too low.
+        text = f"(not written yet{seed})".ljust(CHARACTERS_PER_TOKEN * request.max_tokens, ".")
+        return Reply(text=text, completion_tokens=request.max_tokens)
     return Reply(values=(-1.0,))
 
 
@@ -178,6 +187,7 @@ class _DryRuntime(Runtime):
     """Runs every step but sinks, and lets no filter act on what is only stood in for."""
 
     asker: _Counter
+    log_hint = ""
 
     async def _run_step(self, position: int, done: StepResult) -> None:
         step = self.resolved[position].step

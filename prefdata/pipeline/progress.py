@@ -28,12 +28,22 @@ class Work:
             an earlier run had read in just this state.
         digests: what each group's input is now.
         total: how many groups there are.
+        spared: ids of annotations that are not asked again although their status is one that would be.
     """
 
     todo: list[str]
     notes: list[Row]
     digests: Mapping[str, str]
     total: int = field(default=0)
+    spared: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class AskAgain:
+    """Which groups hold judgements or responses to be asked again, and which annotations (by id) are spared."""
+
+    groups: frozenset[str] = frozenset()
+    spared: frozenset[str] = frozenset()
 
 
 def readable(view: Mapping[str, pl.LazyFrame], reads: frozenset[str]) -> dict[str, pl.LazyFrame]:
@@ -53,7 +63,9 @@ def readable(view: Mapping[str, pl.LazyFrame], reads: frozenset[str]) -> dict[st
 def digests(tables: Mapping[str, pl.LazyFrame]) -> dict[str, str]:
     """For each group a hash of the sorted ids read, their revisions, and the targets that masks left."""
     keys = {
-        "prompts": pl.struct(pl.exclude("step", "group_id")).struct.json_encode(),  # tags may change under one id
+        "prompts": pl.struct(
+            pl.exclude("step", "group_id", "meta")
+        ).struct.json_encode(),  # tags may change under one id
         "responses": pl.col("response_id"),
         "annotations": pl.concat_str("annotation_id", "revision", pl.col("target_ids").list.join(","), separator=" "),
         "preferences": pl.col("preference_id"),
@@ -96,7 +108,7 @@ def work_for_groups(
     fingerprint: str,
     current: Mapping[str, str],
     *,
-    again: Iterable[str] = (),
+    again: AskAgain | None = None,
     order: Iterable[str],
 ) -> Work:
     """What a group-scope step has to do.
@@ -106,7 +118,7 @@ def work_for_groups(
         pipeline: the running pipeline's key.
         fingerprint: of the step.
         current: what each group's input is now.
-        again: groups to run although their input is the same: they hold judgements to be asked again.
+        again: what is to be asked again, in groups whose input may be the same.
         order: the groups that may be worked on, in order; `--limit` leaves the others as they are.
     """
     notes = _notes(dataset, fingerprint)
@@ -122,14 +134,14 @@ def work_for_groups(
         .select("group_id", "digest", "run")
         .iter_rows()
     }
-    asked_again = set(again)
+    again = again or AskAgain()
     todo: list[str] = []
     settled: list[Row] = []
     for group in order:
         digest = current.get(group)
         if digest is None:
             continue
-        if group in asked_again:
+        if group in again.groups:
             todo.append(group)
         elif last.get(group) != digest:
             if (group, digest) in runs:
@@ -139,7 +151,7 @@ def work_for_groups(
     for group, digest in last.items():
         if group not in current and digest != GONE and group != WHOLE:
             settled.append(note(pipeline, fingerprint, group, GONE))
-    return Work(todo, settled, current, len(current))
+    return Work(todo, settled, current, len(current), again.spared)
 
 
 def work_for_whole(dataset: Dataset, pipeline: str, fingerprint: str, current: Mapping[str, str]) -> Work:
@@ -161,17 +173,28 @@ def note(pipeline: str, fingerprint: str, group: str, digest: str, run: int | No
     return {"pipeline": pipeline, "step": fingerprint, "group_id": group, "digest": digest, "run": run}
 
 
-def to_ask_again(own: View, fingerprint: str, statuses: frozenset[str]) -> set[str]:
-    """Groups in which the step's own visible rows have a status that is to be asked again.
+def to_ask_again(own: View, whole: View, fingerprint: str, statuses: frozenset[str]) -> AskAgain:
+    """What a step has to ask again: its rows with such a status, as far as somebody can see them.
 
     Args:
         own: a view of what the step reads and of what it made.
+        whole: a view of all that the pipeline made: what later steps dropped is not worth another call.
         fingerprint: of the step.
         statuses: failed, timeout, and what `--retry` names.
     """
+    failed = set(own.errors.filter(pl.col("step") == fingerprint)["group_id"])
     judged = own["annotations"].filter((pl.col("step") == fingerprint) & pl.col("status").is_in(list(statuses)))
-    groups = set(judged.select("group_id").collect()["group_id"])
-    return groups | set(own.errors.filter(pl.col("step") == fingerprint)["group_id"])
+    rows = judged.select("annotation_id", "group_id", "target", "target_ids").collect()
+    if rows.is_empty():
+        return AskAgain(frozenset(failed))
+    unseen = (
+        rows.filter(pl.col("target") == "response")
+        .explode("target_ids")
+        .join(whole.response_ids.select(target_ids="response_id"), on="target_ids", how="anti")
+        .select("annotation_id")
+    )
+    seen = rows.join(unseen, on="annotation_id", how="anti")
+    return AskAgain(frozenset(failed | set(seen["group_id"])), frozenset(unseen["annotation_id"]))
 
 
 @dataclass(frozen=True, slots=True)

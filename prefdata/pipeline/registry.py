@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
 
-from prefdata.errors import PipelineError
+from prefdata.errors import PipelineError, PrefdataError
 from prefdata.pipeline.step import Step
 
 STEPS: dict[str, type[Step]] = {}
@@ -21,6 +21,8 @@ STEPS: dict[str, type[Step]] = {}
 
 _StepType = TypeVar("_StepType", bound=type[Step])
 _loaded: list[ModuleType] = []
+_contents: dict[str, str] = {}
+"""The hash of each plugin file as it was imported, by module name."""
 
 
 def step(kind: str, *, version: int = 1) -> Callable[[_StepType], _StepType]:
@@ -54,7 +56,7 @@ def load_plugins() -> list[ModuleType]:
 
 
 def load_file(path: Path) -> ModuleType:
-    """Import a user's own Python file, once for each path and content.
+    """Import a user's own Python file, once for each path and content: a notebook sees what was edited.
 
     Raises:
         PipelineError: there is no such file, or importing it fails.
@@ -62,14 +64,20 @@ def load_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise PipelineError(f"plugins: there is no file {path}")
     name = f"prefdata_plugin_{hashlib.blake2b(str(path.resolve()).encode(), digest_size=8).hexdigest()}"
-    if name in sys.modules:
+    content = hashlib.blake2b(path.read_bytes()).hexdigest()
+    if name in sys.modules and _contents.get(name) == content:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
+    if spec is None or spec.loader is None:
+        raise PipelineError(f"plugins: {path} is no Python file: its name must end in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
+    _contents[name] = content
     try:
         spec.loader.exec_module(module)
+    except PrefdataError as error:
+        del sys.modules[name]
+        raise PipelineError(f"plugins: {path}: {error}") from error
     except Exception as error:
         del sys.modules[name]
         raise PipelineError(f"plugins: {path} cannot be imported: {type(error).__name__}: {error}") from error

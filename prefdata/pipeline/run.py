@@ -67,12 +67,15 @@ def run(
             raise PipelineError(f"--retry {status}: the statuses are {', '.join(sorted(STATUSES))}")
     target = dataset if isinstance(dataset, Dataset) else Dataset.create(dataset or Path("runs") / spec.name)
     options = Options(limit=limit, retry=tuple(retry), flush_seconds=flush_seconds)
+    halt, shown = Halt(), display or Display(quiet=True)
     with log_file(target.path):
-        return run_blocking(lambda: _run(spec, target, options, budget, display or Display(quiet=True)))
+        return run_blocking(
+            lambda: _run(spec, target, options, budget, shown, halt), lambda: _stop(halt, shown, signal.SIGINT)
+        )
 
 
 async def _run(
-    pipeline: Pipeline, dataset: Dataset, options: Options, budget: str | None, display: Display
+    pipeline: Pipeline, dataset: Dataset, options: Options, budget: str | None, display: Display, halt: Halt
 ) -> RunResult:
     engines = make_engines(pipeline)
     billed = set(dataset.rows("calls").filter(~pl.col("cached")).select("call_id").collect()["call_id"])
@@ -83,7 +86,6 @@ async def _run(
         budget=Budget.parse(budget) if budget else None,
         recorded=billed.__contains__,
     )
-    halt = Halt()
     runtime = Runtime(
         dataset,
         pipeline,
@@ -109,7 +111,7 @@ def make_engines(pipeline: Pipeline) -> dict[str, Engine]:
     """The engines that some step names; the others are not made, and need not exist."""
     used = {name for step in pipeline.steps for name in engine_names(step)}
     return {
-        name: engine_from_config(name, config, f"{pipeline.file}, engine {name!r}")
+        name: engine_from_config(name, config, pipeline.where_engine(name))
         for name, config in pipeline.engines.items()
         if name in used
     }
@@ -125,8 +127,7 @@ def _handle_signals(halt: Halt, display: Display) -> Callable[[], None]:
         if halt.reason:  # a second Ctrl-C: the user means it
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
-        halt.stop(f"stopped by {number.name}; run the same command again to go on", SIGNALS[number])
-        display.say("stopping: what is in flight is finished and committed (again to stop at once)")
+        _stop(halt, display, number)
 
     for number in SIGNALS:
         loop.add_signal_handler(number, stop, number)
@@ -138,8 +139,18 @@ def _handle_signals(halt: Halt, display: Display) -> Callable[[], None]:
     return restore
 
 
-def run_blocking(work: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
-    """Run a coroutine to its end, also from within a running event loop: then in a thread of its own."""
+def _stop(halt: Halt, display: Display, number: signal.Signals) -> None:
+    halt.stop(f"stopped by {number.name}; run the same command again to go on", SIGNALS[number])
+    display.say("stopping: what is in flight is finished and committed (again to stop at once)")
+
+
+def run_blocking(work: Callable[[], Coroutine[Any, Any, _T]], stop: Callable[[], None] | None = None) -> _T:
+    """Run a coroutine to its end, also from within a running event loop: then in a thread of its own.
+
+    Args:
+        work: makes the coroutine.
+        stop: asks it to come to its end; called at the first Ctrl-C, which a thread does not get by itself.
+    """
     if not _in_event_loop():
         return asyncio.run(work())
     outcome: Future[_T] = Future()
@@ -152,7 +163,14 @@ def run_blocking(work: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
 
     thread = threading.Thread(target=target, name="prefdata-run")
     thread.start()
-    thread.join()
+    while thread.is_alive():
+        try:
+            thread.join()
+        except KeyboardInterrupt:
+            if stop is None:
+                raise
+            stop()
+            stop = None
     return outcome.result()
 
 

@@ -10,32 +10,32 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
 
-from prefdata.dataset import Dataset, Plan
-from prefdata.dataset.parts import frame_of
+from prefdata.dataset import Dataset, Plan, View
 from prefdata.dataset.view import WHOLE, Lineage, pipeline_key
 from prefdata.engines.base import Engine
 from prefdata.engines.budget import Usage
-from prefdata.errors import BudgetSpentError, EngineError, PipelineError, PrefdataError
+from prefdata.errors import BudgetSpentError, DataError, EngineError, PipelineError, PrefdataError
 from prefdata.pipeline import progress
 from prefdata.pipeline.context import Asker, Halt, RunContext, StoppedError
 from prefdata.pipeline.display import Display, spent_text
 from prefdata.pipeline.fingerprint import Resolved, lineage_of, resolve
-from prefdata.pipeline.progress import Work, digests, readable
+from prefdata.pipeline.made import Made, checked, fresh, signed, timeless, without_copies
+from prefdata.pipeline.progress import AskAgain, Work, digests, readable, to_ask_again
 from prefdata.pipeline.spec import Pipeline, engine_names
 from prefdata.pipeline.step import Group, GroupStep, Sink, SourceStep, Step, TableStep
-from prefdata.schema import KEYS, RETRIED_STATUSES, Row, Rows, canonical_json, check_annotations, make_id
+from prefdata.schema import KEYS, RETRIED_STATUSES, Row, Rows, make_id
 
 logger = logging.getLogger("prefdata.run")
 
 FAILED = 1
-"""Exit code of a run that an error stopped."""
+"""Exit code of a run that a step's failure stopped."""
 
 STOPPED = 3
 """Exit code of a run that its budget or a dead server stopped; 130 and 143 are Ctrl-C's and SIGTERM's."""
@@ -94,6 +94,9 @@ class Options:
 class Runtime:
     """Runs one pipeline over one dataset."""
 
+    log_hint = " (the run's log has the traceback)"
+    """What a message about a step's own failure ends with."""
+
     def __init__(
         self,
         dataset: Dataset,
@@ -123,7 +126,11 @@ class Runtime:
         }
 
     async def run(self) -> RunResult:
-        """Run every step; stops early, with a reason in the result, when told to halt."""
+        """Run every step; stops early, with a reason in the result, when told to halt.
+
+        Raises:
+            PipelineError: a step failed; what the groups before and beside it made is committed.
+        """
         check_capabilities(self.pipeline, self.engines)
         self.resolved = resolve(self.pipeline, self.engines)
         self._commit_plan()
@@ -141,7 +148,9 @@ class Runtime:
                 pass
             done.seconds = time.monotonic() - started
             result.steps.append(done)
-            self._report(done)
+            self._report(resolved.step, done)
+        if self.halt.exit_code == FAILED:
+            raise PipelineError(self.halt.reason) from self.halt.error
         result.stopped, result.exit_code = self.halt.reason, self.halt.exit_code
         return result
 
@@ -155,7 +164,9 @@ class Runtime:
             new = [r.record for r in self.resolved if r.fingerprint not in snapshot.steps]
             self.dataset.commit({}, f"plan of {self.pipeline.name}", steps=new, plan=plan)
 
-    def _report(self, done: StepResult) -> None:
+    def _report(self, step: Step, done: StepResult) -> None:
+        if isinstance(step, Sink):
+            return  # it says itself what it wrote
         made = ", ".join(f"{count:,} {table}" for table, count in done.rows.items() if count and table in KEYS)
         dropped = done.rows.get("drops")
         if dropped:
@@ -175,7 +186,8 @@ class Runtime:
             self._run_source(resolved, step, done)
         elif isinstance(step, Sink):
             view = self.dataset.view(lineage=lineage, name=step.view)
-            await asyncio.to_thread(step.run, view, self._context(resolved, view.snapshot.number))
+            with self._blamed(step):
+                await asyncio.to_thread(step.run, view, self._context(resolved, view.snapshot.number))
             done.groups = 1
         elif step.scope == "dataset":
             await self._run_whole(resolved, lineage, done)
@@ -204,12 +216,14 @@ class Runtime:
 
     def _run_source(self, resolved: Resolved, step: SourceStep, done: StepResult) -> None:
         """Commit the groups whose rows are new or changed, and note those that are gone."""
-        made = step.run(self._context(resolved, self.dataset.snapshot.number))
+        with self._blamed(step):
+            made = step.run(self._context(resolved, self.dataset.snapshot.number))
+            checked(step, made)
         groups: dict[str, Rows] = {}
         for table, rows in made.items():
             for row in rows:
                 groups.setdefault(row["group_id"], {}).setdefault(table, []).append(row)
-        current = {group: make_id("source", _timeless(rows)) for group, rows in groups.items()}
+        current = {group: make_id("source", timeless(rows)) for group, rows in groups.items()}
         order = list(current)[: self.options.limit]
         work = progress.work_for_groups(self.dataset, self.key, resolved.fingerprint, current, order=order)
         merged: Rows = {}
@@ -233,19 +247,13 @@ class Runtime:
         elif work.notes:
             self._commit_notes(resolved, work.notes)
 
-    async def _compute(
-        self, resolved: Resolved, frames: Mapping[str, pl.DataFrame], commit: int
-    ) -> Mapping[str, pl.DataFrame | list[Row]]:
+    async def _compute(self, resolved: Resolved, frames: Mapping[str, pl.DataFrame], commit: int) -> Made:
         """Run a column step on its input, sorted by id so that sums come out the same bit for bit."""
         assert isinstance(resolved.step, TableStep)
         in_order = {table: frame.sort(KEYS[table]) if table in KEYS else frame for table, frame in frames.items()}
-        try:
-            return await asyncio.to_thread(resolved.step.run, in_order, self._context(resolved, commit))
-        except PrefdataError:
-            raise
-        except Exception as error:
-            logger.exception("step %s", resolved.step.name)
-            raise PipelineError(_failure(resolved.step, "", error)) from error
+        with self._blamed(resolved.step):
+            made = await asyncio.to_thread(resolved.step.run, in_order, self._context(resolved, commit))
+            return checked(resolved.step, made)
 
     # Steps over groups
 
@@ -278,12 +286,15 @@ class Runtime:
                 chunk = work.todo[start : start + GROUPS_AT_ONCE]
                 await self._ask_groups(resolved, step, tables, chunk, work, done, advance, commit)
 
-    def _again(self, resolved: Resolved, lineage: Lineage, shard: int | None) -> set[str]:
+    def _again(self, resolved: Resolved, lineage: Lineage, shard: int | None) -> AskAgain | None:
         if not isinstance(resolved.step, GroupStep):
-            return set()
-        runs = (*lineage.runs, (self.key, resolved.fingerprint))
-        own = self.dataset.view(lineage=Lineage(runs, lineage.free), name=resolved.step.view, shard=shard)
-        return progress.to_ask_again(own, resolved.fingerprint, self.retried)
+            return None
+
+        def view(*steps: Resolved) -> View:
+            runs = (*lineage.runs, *((self.key, one.fingerprint) for one in steps))
+            return self.dataset.view(lineage=Lineage(runs, lineage.free), name=resolved.step.view, shard=shard)
+
+        return to_ask_again(view(resolved), view(*self.resolved), resolved.fingerprint, self.retried)
 
     async def _ask_groups(
         self,
@@ -311,21 +322,22 @@ class Runtime:
                 if self.halt.reason:
                     return
                 context = self._context(resolved, commit)
-                context.prior = prior
+                context.prior, context.spared = prior, work.spared
                 try:
-                    made = await step.run(group, context)
+                    made = checked(step, await step.run(group, context))
                 except StoppedError:
                     return
                 except (BudgetSpentError, EngineError) as error:
                     self.halt.stop(str(error), STOPPED, error)
                     return
                 except Exception as error:  # whatever a step of somebody's raises: keep what the others made
-                    logger.exception("step %s, group %s", step.name, group.group_id)
-                    self.halt.stop(_failure(step, group.group_id, error), FAILED, error)
+                    self.halt.stop(self._failure(step, group.group_id, error), FAILED, error)
                     return
-            made = {table: list(rows) for table, rows in made.items()}
-            made["calls"] = _without_copies(context.calls, made.get("responses", []))
-            finished.append((group.group_id, made))
+            rows = {
+                table: given.to_dicts() if isinstance(given, pl.DataFrame) else given for table, given in made.items()
+            }
+            rows["calls"] = without_copies(context.calls, rows.get("responses", []))
+            finished.append((group.group_id, rows))
             advance(1)
 
         async with self._flusher(resolved, finished, work, done), asyncio.TaskGroup() as tasks:
@@ -352,23 +364,48 @@ class Runtime:
                 self._commit(resolved, merged, groups, work, done)
 
         async def now_and_then() -> None:
-            while True:
-                await asyncio.sleep(self.options.flush_seconds)
-                flush()
+            try:
+                while True:
+                    await asyncio.sleep(self.options.flush_seconds)
+                    flush()
+            except Exception as error:  # nothing more is to be paid for what cannot be kept
+                self.halt.stop(str(error), FAILED, error)
+                raise
 
         ticking = asyncio.create_task(now_and_then())
         try:
             yield
         finally:
             ticking.cancel()
-            flush()
+            try:
+                flush()
+            finally:
+                with suppress(asyncio.CancelledError):
+                    await ticking
+
+    @contextmanager
+    def _blamed(self, step: Step) -> Iterator[None]:
+        """Whatever a step raises becomes a sentence that names it."""
+        try:
+            yield
+        except (BudgetSpentError, EngineError):
+            raise
+        except Exception as error:
+            raise PipelineError(self._failure(step, "", error)) from error
+
+    def _failure(self, step: Step, group_id: str, error: Exception) -> str:
+        named, where = f"step {step.name!r}", f" on group {group_id}" if group_id else ""
+        if isinstance(error, PrefdataError):
+            return str(error) if named in str(error) else f"{named}{where}: {error}"
+        logger.error("%s%s", named, where, exc_info=error)
+        return f"{named} failed{where}: {type(error).__name__}: {error}{self.log_hint}"
 
     # Commits
 
     def _commit(
         self,
         resolved: Resolved,
-        made: Mapping[str, pl.DataFrame | list[Row]],
+        made: Made,
         groups: Iterable[str],
         work: Work,
         done: StepResult,
@@ -377,23 +414,22 @@ class Runtime:
         notes = [progress.note(self.key, resolved.fingerprint, group, work.digests[group]) for group in groups]
         if not notes:
             return
-        rows = {table: _signed(table, given, resolved) for table, given in made.items() if len(given)}
+        rows = {table: signed(table, given, resolved.fingerprint) for table, given in made.items() if len(given)}
         for table in rows.keys() & self._described.keys():
-            rows[table] = self._not_described(table, rows[table])
+            rows[table] = fresh(table, rows[table], self._described[table])
         counts = {table: len(given) for table, given in rows.items()}
-        self.dataset.commit({**rows, "progress": notes}, f"{resolved.step.name}: {len(notes)} groups")
+        try:
+            self.dataset.commit({**rows, "progress": notes}, f"{resolved.step.name}: {len(notes)} groups")
+        except DataError as error:
+            raise PipelineError(f"step {resolved.step.name!r}: {error}") from error
+        except OSError as error:
+            raise PipelineError(
+                f"{self.dataset.path} cannot be written to: {error}. What was committed is kept, and so are answers in "
+                f"the request cache: put it right and run the same command again"
+            ) from error
         done.groups += len(notes) if notes[0]["group_id"] != WHOLE else 1
         for table, count in counts.items():
             done.rows[table] = done.rows.get(table, 0) + count
-
-    def _not_described(self, table: str, rows: pl.DataFrame | list[Row]) -> list[Row]:
-        """Criteria and annotators that the dataset does not have yet: every group names the same few."""
-        fresh: list[Row] = []
-        for row in rows.to_dicts() if isinstance(rows, pl.DataFrame) else rows:
-            if row[KEYS[table]] not in self._described[table]:
-                self._described[table].add(row[KEYS[table]])
-                fresh.append(row)
-        return fresh
 
     def _commit_notes(self, resolved: Resolved, notes: list[Row]) -> None:
         self.dataset.commit({"progress": notes}, f"{resolved.step.name}: {len(notes)} groups as they were before")
@@ -416,42 +452,6 @@ def check_capabilities(pipeline: Pipeline, engines: Mapping[str, Engine]) -> Non
                         f"{pipeline.where(step)}: it needs the capability {capability}, which the engine {name!r} "
                         f"does not have{hint}"
                     )
-
-
-def _failure(step: Step, group_id: str, error: Exception) -> str:
-    where = f" on group {group_id}" if group_id else ""
-    if isinstance(error, PrefdataError):
-        return f"step {step.name!r}{where}: {error}"
-    return f"step {step.name!r} failed{where}: {type(error).__name__}: {error} (the run's log has the traceback)"
-
-
-def _without_copies(calls: list[Row], responses: list[Row]) -> list[Row]:
-    """The calls, without the raw answer where a response holds it as its text."""
-    texts = {row["call_id"]: row["text"] for row in responses if row.get("call_id")}
-    return [{**call, "raw": None} if call.get("raw") == texts.get(call["call_id"], "") else call for call in calls]
-
-
-def _signed(table: str, given: pl.DataFrame | list[Row], resolved: Resolved) -> pl.DataFrame | list[Row]:
-    """The rows with their step, checked."""
-    where = f"step {resolved.step.name!r}"
-    stepless = table in ("criteria", "annotators")
-    if isinstance(given, pl.DataFrame):
-        return given if stepless else frame_of(table, given.with_columns(pl.lit(resolved.fingerprint).alias("step")))
-    if table == "annotations":
-        check_annotations(given, where)
-    if stepless:
-        return given
-    for row in given:
-        if table != "calls" and not row.get("group_id"):
-            raise PipelineError(f"{where} made a row of {table} without a group_id")
-    return [{**row, "step": resolved.fingerprint} for row in given]
-
-
-def _timeless(rows: Rows) -> str:
-    """Rows as one text, without the moment they were made."""
-    return canonical_json(
-        {table: [{k: v for k, v in row.items() if k != "created_at"} for row in made] for table, made in rows.items()}
-    )
 
 
 def _of_groups(rows: pl.LazyFrame, groups: list[str]) -> pl.DataFrame:

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from prefdata.errors import PipelineError
 from prefdata.pipeline.registry import STEPS, load_file, load_plugins, nearest
-from prefdata.pipeline.step import Step
+from prefdata.pipeline.step import Step, narrowed
 
 _KEYS = ("description", "plugins", "engines", "steps")
 _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
@@ -34,6 +34,8 @@ class Pipeline:
         folder: where the file stands; relative paths are looked up in the working folder, then here.
         file: what messages call it.
         lines: the line of each step, by name.
+        engine_lines: the line of each engine, by name.
+        description: what it says of itself.
     """
 
     name: str
@@ -43,12 +45,20 @@ class Pipeline:
     folder: Path = Path()
     file: str = ""
     lines: Mapping[str, int] = field(default_factory=dict)
+    engine_lines: Mapping[str, int] = field(default_factory=dict)
     description: str = ""
 
     def where(self, step: Step) -> str:
         """A step's place, for a message."""
-        line = self.lines.get(str(step.name))
-        return f"{self.file}{f', line {line}' if line else ''}, step {step.name!r}"
+        return f"{self.file}{_line(self.lines.get(str(step.name)))}, step {step.name!r}"
+
+    def where_engine(self, name: str) -> str:
+        """An engine's place, for a message."""
+        return f"{self.file}{_line(self.engine_lines.get(name))}, engine {name!r}"
+
+
+def _line(number: int | None) -> str:
+    return f", line {number}" if number else ""
 
 
 def recipes() -> dict[str, Path]:
@@ -78,10 +88,13 @@ def load(pipeline: str | Path, *, name: str | None = None, sets: Sequence[str] =
         if str(pipeline) not in known:
             raise PipelineError(
                 f"there is no file and no recipe {str(pipeline)!r}{nearest(str(pipeline), known)} "
-                f"`prefdata recipes` lists them"
+                f"(`prefdata recipes` lists them)"
             )
         path = known[str(pipeline)]
-    text = path.read_text(encoding="utf-8")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise PipelineError(f"{path} cannot be read as text: {error}") from error
     return parse(text, file=str(path), folder=path.parent, name=name or path.stem, sets=sets)
 
 
@@ -93,12 +106,13 @@ def parse(text: str, *, file: str, folder: Path, name: str, sets: Sequence[str] 
     plugins = document.get("plugins") or []
     if not isinstance(plugins, list):
         raise PipelineError(f"{file}{reader.at('plugins')}: plugins is a list of Python files")
-    for plugin in plugins:
-        load_file(find_file(str(plugin), folder) or folder / str(plugin))
+    for number, plugin in enumerate(plugins):
+        try:
+            load_file(find_file(str(plugin), folder) or folder / str(plugin))
+        except PipelineError as error:
+            raise PipelineError(f"{file}{reader.at('plugins', number)}: {error}") from error
     entries = reader.entries(document)
-    engines = document.get("engines") or {}
-    if not isinstance(engines, dict):
-        raise PipelineError(f"{file}{reader.at('engines')}: engines is a mapping of name to configuration")
+    engines = reader.engines(document)
     for assignment in sets:
         _assign(assignment, entries, engines)
     steps = tuple(reader.step(entry) for entry in entries)
@@ -110,6 +124,7 @@ def parse(text: str, *, file: str, folder: Path, name: str, sets: Sequence[str] 
         folder=folder,
         file=file,
         lines={entry.name: entry.line for entry in entries},
+        engine_lines={engine: reader.lines[("engines", engine)] for engine in engines},
         description=str(document.get("description") or ""),
     )
     _check_references(made)
@@ -149,8 +164,7 @@ class _Reader:
         self.lines: dict[tuple[object, ...], int] = {}
 
     def at(self, *path: object) -> str:
-        line = self.lines.get(path)
-        return f", line {line}" if line else ""
+        return _line(self.lines.get(path))
 
     def document(self, text: str) -> dict[str, Any]:
         try:
@@ -193,6 +207,16 @@ class _Reader:
             raise PipelineError(f"{self.file}, line {node.start_mark.line + 1}: {error}") from error
         finally:
             loader.dispose()
+
+    def engines(self, document: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        engines = document.get("engines") or {}
+        if not isinstance(engines, dict):
+            raise PipelineError(f"{self.file}{self.at('engines')}: engines is a mapping of name to configuration")
+        for name, fields in engines.items():
+            if not isinstance(fields, dict):
+                where = f"{self.file}{self.at('engines', name)}, engine {name!r}"
+                raise PipelineError(f"{where}: it is written {name}: {{kind: ..., key: value}}; this is {fields!r}")
+        return engines
 
     def entries(self, document: dict[str, Any]) -> list[_Entry]:
         steps = document["steps"]
@@ -242,7 +266,10 @@ class _Reader:
                 raise PipelineError(f"{where}: the key {key!r} is missing") from error
             path = ".".join(str(part) for part in problem["loc"])
             shown = "" if not path else f" key {path!r} is {problem['input']!r}:"
-            raise PipelineError(f"{where}:{shown} {problem['msg'].removeprefix('Value error, ')}") from error
+            said = problem["msg"].removeprefix("Value error, ").replace("valid tuple", "list")
+            if problem["type"] == "literal_error":
+                said += nearest(str(problem["input"]), re.findall(r"'([^']*)'", problem["ctx"]["expected"]))
+            raise PipelineError(f"{where}:{shown} {said}") from error
 
 
 def expand(text: str, where: str) -> str:
@@ -258,22 +285,17 @@ def expand(text: str, where: str) -> str:
     return _VARIABLE.sub(value, text)
 
 
-def _assign(assignment: str, entries: list[_Entry], engines: dict[str, Any]) -> None:
+def _assign(assignment: str, entries: list[_Entry], engines: dict[str, dict[str, Any]]) -> None:
     path, equals, text = assignment.partition("=")
-    if not equals:
+    if not equals or "." not in path:
         raise PipelineError(f"--set {assignment}: it is written step.key=value")
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise PipelineError(f"--set {assignment}: the value is not YAML: {error}") from error
+        problem = getattr(error, "problem", None) or error
+        raise PipelineError(f"--set {assignment}: the value is not YAML: {problem}") from error
     if path.startswith("engines."):
-        *keys, last = path.split(".")[1:]
-        target: Any = engines
-        for key in keys:
-            if key not in target:
-                raise PipelineError(f"--set {assignment}: there is no engine {key!r}{nearest(key, target)}")
-            target = target[key]
-        target[last] = value
+        _assign_to_engine(assignment, path.split(".")[1:], value, engines)
         return
     names = {entry.name: entry for entry in entries}
     for entry_name in sorted(names, key=len, reverse=True):  # names may hold dots: judge.compare.card=...
@@ -284,22 +306,47 @@ def _assign(assignment: str, entries: list[_Entry], engines: dict[str, Any]) -> 
     raise PipelineError(f"--set {assignment}: there is no step {name!r}{nearest(name, names)}")
 
 
+def _assign_to_engine(assignment: str, keys: list[str], value: object, engines: dict[str, dict[str, Any]]) -> None:
+    if len(keys) < 2 or not all(keys):
+        raise PipelineError(f"--set {assignment}: for an engine it is written engines.NAME.key=value")
+    name, *keys, last = keys
+    if name not in engines:
+        raise PipelineError(f"--set {assignment}: there is no engine {name!r}{nearest(name, engines)}")
+    target = engines[name]
+    for key in keys:
+        inner = target.setdefault(key, {})
+        if not isinstance(inner, dict):
+            raise PipelineError(f"--set {assignment}: {key!r} of engine {name!r} is {inner!r}, which has no keys")
+        target = inner
+    target[last] = value
+
+
 def _check_references(pipeline: Pipeline) -> None:
-    """`from:` names earlier steps; engine fields name engines."""
-    earlier: list[str] = []
+    """`from:` names earlier steps that make what it narrows; engine fields name engines."""
+    earlier: dict[str, Step] = {}
     for step in pipeline.steps:
-        for source in step.from_:
-            if "/" not in source and source not in (*earlier, *SPECIAL_SOURCES):
-                raise PipelineError(
-                    f"{pipeline.where(step)}: from names {source!r}, which is no earlier step{nearest(source, earlier)}"
-                )
         if step.from_ and step.narrows is None:
             raise PipelineError(f"{pipeline.where(step)}: {step.kind} reads everything; it takes no `from`")
+        for source in step.from_:
+            if "/" not in source and source not in SPECIAL_SOURCES:
+                _check_source(pipeline, step, source, earlier)
         for name in engine_names(step):
             if name not in pipeline.engines:
                 hint = nearest(name, pipeline.engines) or "; add it under `engines:`"
                 raise PipelineError(f"{pipeline.where(step)}: there is no engine {name!r}{hint}")
-        earlier.append(str(step.name))
+        earlier[str(step.name)] = step
+
+
+def _check_source(pipeline: Pipeline, step: Step, source: str, earlier: Mapping[str, Step]) -> None:
+    where = f"{pipeline.where(step)}: from names {source!r}"
+    if source in pipeline.lines and source not in earlier:
+        raise PipelineError(f"{where}, which comes only on line {pipeline.lines[source]}; a step reads earlier ones")
+    if source not in earlier:
+        raise PipelineError(f"{where}, which is no earlier step{nearest(source, earlier)}")
+    if not earlier[source].writes & step.reads & narrowed(step):
+        able = [name for name, other in earlier.items() if other.writes & step.reads & narrowed(step)]
+        hint = f" ({', '.join(able)} could be named)" if able else ""
+        raise PipelineError(f"{where}, which makes no {step.narrows} that {step.kind} reads{hint}")
 
 
 def engine_names(step: Step) -> list[str]:

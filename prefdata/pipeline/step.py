@@ -104,12 +104,23 @@ class Step(BaseModel):
     reads_: tuple[str, ...] = Field((), alias="reads", description="Read these other pipelines' rows as well.")
     view: str = Field("main", description="The view whose drops it respects (select: the view it drops from).")
 
+    def inputs(self) -> frozenset[str]:
+        """What it reads with these fields: `reads`, unless a field decides."""
+        return self.reads
+
     def resolved(self) -> dict[str, Any]:
         """What goes into the fingerprint: fields, with the contents of files and cards in place of their names.
 
         Engines are resolved by the runtime. Override where a field names a file whose contents matter.
         """
         return self.model_dump(mode="json", by_alias=True, exclude={"name", "from_", "reads_"})
+
+
+def narrowed(step: Step) -> frozenset[str]:
+    """The entries of a step's `reads` that its `from:` narrows: consensus goes with the other annotations."""
+    if step.narrows is None:
+        return frozenset()
+    return frozenset({step.narrows, CONSENSUS} if step.narrows == "annotations" else {step.narrows})
 
 
 class GroupStep(Step):

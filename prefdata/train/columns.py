@@ -104,6 +104,11 @@ _REQUIRED = {
 
 
 def check_columns(path: Path, schema: pa.Schema, form: str) -> None:
+    """Refuse a file that lacks a column of its format, or holds one of another type.
+
+    Raises:
+        TrainError: names the file and the column.
+    """
     for name in _REQUIRED[form]:
         if name not in schema.names:
             raise TrainError(f"{path} lacks the column {name!r} that the format {form!r} has")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +77,9 @@ def load_policy(config: TrainConfig) -> Policy:
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # the screen belongs to the run's own lines
     device = _device(config.device)
     try:
         # Safetensors only: other weights are pickles, which run code.
@@ -87,16 +90,16 @@ def load_policy(config: TrainConfig) -> Policy:
     if config.lora:
         from peft import LoraConfig, get_peft_model
 
-        model = get_peft_model(
-            model,
-            LoraConfig(
-                r=config.lora,
-                lora_alpha=config.lora_alpha,
-                lora_dropout=0.0,
-                target_modules="all-linear",
-                task_type="CAUSAL_LM",
-            ),
+        adapters = LoraConfig(
+            r=config.lora,
+            lora_alpha=config.lora_alpha,
+            lora_dropout=0.0,
+            target_modules="all-linear",
+            task_type="CAUSAL_LM",
         )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # peft still asks transformers 5 by an older name
+            model = get_peft_model(model, adapters)
     return Policy(model.to(device).eval(), tokenizer, device, bool(config.lora))
 
 

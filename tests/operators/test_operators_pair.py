@@ -136,7 +136,7 @@ def test_missing_responses_and_invalid_annotations_are_counted() -> None:
     ]
     context = FakeContext()
     assert run(Pair(), context, annotations=rows, responses=RESPONSES)["preferences"] == []
-    assert context.said == ["0 preferences; no pair from: 1 invalid, 1 missing, 1 single"]
+    assert context.said == ["no pair from: 1 invalid, 1 missing, 1 single"]
 
 
 def test_a_measure_needs_a_direction() -> None:

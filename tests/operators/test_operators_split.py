@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from operator_shapes import FakeContext, run
 from pydantic import ValidationError
 
-from prefdata.operators.split import Split, shares
+from prefdata.operators.split import Split, held_out
 from prefdata.schema import Row, check_annotations
 
 
@@ -32,32 +32,25 @@ def test_one_label_for_each_group() -> None:
     row = made[0]
     assert (row["target"], row["prompt_id"], row["target_ids"]) == ("prompt", row["group_id"], [row["group_id"]])
     assert (row["protocol"], row["annotator"], row["aspect"], row["source"]) == ("label", "rule:split", "split", "rule")
-    assert context.said == ["12 train, 4 valid, 0 test groups"]
+    assert context.said == ["12 groups to train on, 4 held out"]
 
 
 def test_counts_are_exact() -> None:
-    assert shares(100, 0.29, 0.01) == (29, 1)
-    assert shares(30, 0.1, 0.1) == (3, 3)
-    assert shares(5, 0.1, 0.0) == (1, 0)  # half a group each: valid first
-    assert shares(10, 0.35, 0.0) == (4, 0)  # 0.35 is three and a half of ten, though its binary fraction is less
-    assert shares(3, 0.1, 0.0) == (0, 0)
-    assert shares(0, 0.5, 0.5) == (0, 0)
-    assert shares(7, 1.0, 0.0) == (7, 0)
+    assert held_out(100, 0.29) == 29
+    assert held_out(5, 0.1) == 1  # half a group
+    assert held_out(10, 0.35) == 4  # 0.35 is three and a half of ten, though its binary fraction is less
+    assert held_out(3, 0.1) == held_out(0, 0.5) == 0
+    assert held_out(7, 1.0) == 7
 
 
-@given(st.integers(0, 500), st.integers(0, 100), st.integers(0, 100))
-def test_counts_are_within_one_of_the_share(n: int, a: int, b: int) -> None:
-    if a + b > 100:
-        a, b = 100 - a, 100 - b
-    valid, test = shares(n, a / 100, b / 100)
-    assert abs(valid - n * a / 100) < 1 and abs(test - n * b / 100) < 1 and valid + test <= n
+@given(st.integers(0, 500), st.integers(0, 100))
+def test_counts_are_the_nearest(n: int, share: int) -> None:
+    assert abs(held_out(n, share / 100) - n * share / 100) <= 0.5 + 1e-9
 
 
-def test_a_change_of_one_share_leaves_the_other_in_place() -> None:
+def test_a_larger_share_holds_out_the_same_and_more() -> None:
     rows = prompts(40)
-    small, both = labels(Split(valid=0.2), rows), labels(Split(valid=0.2, test=0.3), rows)
-    assert {g for g, name in small.items() if name == "valid"} == {g for g, name in both.items() if name == "valid"}
-    wide = labels(Split(valid=0.4), rows)
+    small, wide = labels(Split(valid=0.2), rows), labels(Split(valid=0.4), rows)
     assert {g for g, name in small.items() if name == "valid"} < {g for g, name in wide.items() if name == "valid"}
 
 
@@ -73,6 +66,6 @@ def test_seeds_and_groups_name_the_rows() -> None:
     assert not ids(Split(), rows) & ids(Split(seed=1), rows)
 
 
-def test_shares_above_one_are_refused() -> None:
-    with pytest.raises(ValidationError, match="more than 1"):
-        Split(valid=0.7, test=0.4)
+def test_a_share_above_one_is_refused() -> None:
+    with pytest.raises(ValidationError, match="less than or equal to 1"):
+        Split(valid=1.1)

@@ -1,4 +1,4 @@
-"""Random histories of edits, labels, deletions and crashes: the live view always equals a fresh run of the last state."""
+"""Random histories of edits, labels, deletions and crashes: the live view always equals a fresh run of the end."""
 
 from __future__ import annotations
 

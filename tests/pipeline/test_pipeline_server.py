@@ -1,9 +1,14 @@
-"""Every edit of the issue's list on engines of the kind `openai`: what a run asks is counted in the server's own log."""
+"""Edits of every kind on engines of the kind `openai`: what a run asks is counted in the server's own log."""
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import signal
 import sqlite3
+import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +24,7 @@ from served_line import DRAWS, PROMPTS, Served, served_engines, served_steps
 
 import prefdata
 from prefdata.dataset import status
+from prefdata.errors import PipelineError
 from prefdata.pipeline.display import Display
 
 KEY = "sk-loopback-0123456789abcdefghij"
@@ -115,9 +121,7 @@ def test_one_model_more(served: Served, cache: str, tmp_path: Path, monkeypatch:
     served.run()
     texts = {row["response_id"]: row["text"] for row in line.ds.responses.collect().to_dicts()}
     best = line.ds.preferences.collect()["response_ids"][0].to_list()
-    (label,) = line.ds.label(
-        [{"target_ids": best, "protocol": "compare", "scores": [1, 0], "annotator": "human:b"}]
-    )
+    (label,) = line.ds.label([{"target_ids": best, "protocol": "compare", "scores": [1, 0], "annotator": "human:b"}])
     if cache == "lost":
         monkeypatch.setenv("PREFDATA_CACHE", str(tmp_path / "other-cache"))
     line.edit("sample", engine=["a", "b"])
@@ -194,12 +198,12 @@ def test_two_pair_steps_exported_apart(served: Served, tmp_path: Path) -> None:
     assert {row["list"] for row in rows["pair"]} < {row["list"] for row in rows["every"]}
 
 
-def test_retry_unparsed(served: Served) -> None:
+@pytest.mark.parametrize("place", [2, 4], ids=["select before the judge", "select after it"])
+def test_retry_unparsed(served: Served, place: int) -> None:
     """As many calls as there are visible unparsed rows, then none; what was read at last never comes back unread."""
     line, server = served.line, served.server
     line.edit("sample", n=3)
-    select = line.steps.pop(4)
-    line.steps.insert(2, select)  # before the judge: what it drops is not to be asked again
+    line.steps.insert(place, line.steps.pop(4))
     server.every = {"prose": 3}
     served.run()
     server.every = {}
@@ -328,6 +332,42 @@ def test_a_key_stands_nowhere(
     assert "verdict" in cached and "Bearer ***" in cached and "Bearer ***" in everything_written(line.path / "parts")
     pl.DataFrame({"text": [KEY]}).write_parquet(line.path / "planted.parquet")
     assert KEY in everything_written(line.path)
+
+
+def test_within_a_running_event_loop(served: Served) -> None:
+    """As in a notebook; a sentence is raised there as well."""
+
+    async def notebook() -> Counter[str]:
+        asked = served.run()
+        served.line.edit("select.where", keep="no_such_column > 3")
+        with pytest.raises(PipelineError, match="no_such_column"):
+            served.run()
+        await asyncio.sleep(0)
+        return asked
+
+    assert asyncio.run(notebook()) == {"model-a": PROMPTS * DRAWS, "model-judge": PROMPTS * PER_PAIR}
+
+
+def test_interrupted_within_a_running_event_loop(served: Served) -> None:
+    """A notebook's interrupt reaches the thread that the run is in: it ends in good order, and goes on later."""
+    served.line.engines["judge"]["max_concurrency"] = 1
+    served.server.latency = 0.03
+
+    def interrupt() -> None:
+        while not any(entry["body"]["model"] == "model-judge" for entry in served.server.log):
+            time.sleep(0.002)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    async def notebook() -> Counter[str]:
+        return served.run()
+
+    threading.Thread(target=interrupt).start()
+    loop = asyncio.new_event_loop()  # asyncio.run would take the signal for itself
+    asked = loop.run_until_complete(notebook())
+    loop.close()
+    assert served.result.exit_code == 130 and "SIGINT" in served.result.stopped
+    assert 0 < asked["model-judge"] < PROMPTS * PER_PAIR
+    assert served.run() == {"model-judge": PROMPTS * PER_PAIR - asked["model-judge"]}
 
 
 def test_counting_can_fail(served: Served) -> None:

@@ -1,0 +1,419 @@
+"""Makes the reference pages from the code: `python docs/reference.py steps` prints one, `--write` writes them all.
+
+Names, types and defaults are read from the code, where each is written once; `--check` names pages that are out
+of date.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import re
+import sys
+import types
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import pyarrow as pa
+import yaml
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+FOLDER = Path(__file__).resolve().parent
+MADE = "<!-- Made by `python docs/reference.py --write`; change the code, not this page. -->\n"
+
+_PLAIN = {str: "text", int: "whole number", float: "number", bool: "true or false", Any: "anything"}
+_ARROW = {
+    pa.string(): "text",
+    pa.float64(): "float64",
+    pa.float32(): "float32",
+    pa.int32(): "int32",
+    pa.int64(): "int64",
+    pa.bool_(): "bool",
+}
+
+_STEPS = """# Steps
+
+How a pipeline is written stands in [pipelines.md](pipelines.md); engines in [engines.md](engines.md).
+
+Every step has these keys besides its own:
+"""
+_ENGINES = """# Engines
+
+An engine is a name under `engines:` with a `kind` and that kind's keys. How to add a kind stands in
+[extending.md](extending.md#an-engine).
+
+Every kind has these keys:
+"""
+_CARDS = """# Cards
+
+What to judge and how, as a YAML file: a new judge needs no code. How to write one stands in
+[extending.md](extending.md#a-card).
+"""
+_TABLES = """# Tables
+
+A dataset is these tables. A part on disk holds only the columns that some row of it fills; a reader sees them all.
+Which rows are live, and in which order the rules apply, stands in [architecture.md](architecture.md).
+"""
+_FORMATS_IN = """# Formats
+
+## In
+
+Read by `prefdata import FORMAT SOURCE DATASET`, which all pipelines of the dataset then see, and by the step `ingest`,
+whose rows belong to its pipeline. `prefdata import prefdata SOURCE DATASET` takes another dataset's live prompts,
+responses and judgements; no consensus and no preferences, which are computed anew.
+"""
+_FORMATS_OUT = """## Out
+
+Written by `prefdata export DATASET --format FORMAT --out FILE`, and by the step `export` below the dataset's
+`exports/`. A Parquet file's footer names its format (`lists/1`), the commit, and what was left out and why. The folder
+gets a dataset card, and loads with `datasets.load_dataset(folder)`. A column that no row fills may be left out.
+"""
+_TRAINING = """# Training
+
+`prefdata train --data FILE --model MODEL --loss LOSS --out DIR`, or `prefdata train FILE.yaml` with any of the options;
+`--set key=value` sets one. FILE is an export in the format `lists`, `trl-pairs` or `trl-pairs-conversational`. MODEL
+may also be a name that `prefdata models fetch` knows. Rows whose `split` is `valid` are held out, and their accuracy is
+measured before and after. The folder that is written loads with transformers (adapters merged, tokenizer included) and
+holds `metrics.jsonl`, one row a step, and `train.json`, which says what was done with what.
+
+## Options
+"""
+
+
+def main() -> int:
+    """Print a page, write all, or say which are out of date."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    choice = parser.add_mutually_exclusive_group(required=True)
+    choice.add_argument("page", nargs="?", choices=sorted(PAGES), help="print this page")
+    choice.add_argument("--write", action="store_true", help="write every page")
+    choice.add_argument("--check", action="store_true", help="exit with 1 where a page is out of date")
+    asked = parser.parse_args()
+    if asked.page:
+        print(page(asked.page), end="")
+        return 0
+    stale = [
+        name for name in [*PAGES, *QUOTING] if not _file(name).is_file() or _file(name).read_text("utf-8") != page(name)
+    ]
+    for name in stale:
+        if asked.write:
+            _file(name).write_text(page(name), encoding="utf-8")
+        print(f"{_file(name).name} {'written' if asked.write else 'is out of date: python docs/reference.py --write'}")
+    return 1 if stale and asked.check else 0
+
+
+def page(name: str) -> str:
+    """A page as Markdown."""
+    if name in QUOTING:
+        return quoting(_file(name).read_text(encoding="utf-8"))
+    return MADE + "\n" + "\n".join(PAGES[name]()).strip() + "\n"
+
+
+def quoting(text: str) -> str:
+    """A page with the files that it quotes (`<!-- quote: FILE -->` before a block of code) as they are now."""
+
+    def quoted(found: re.Match[str]) -> str:
+        return f"{found[1]}{(FOLDER / found[2]).read_text(encoding='utf-8')}```"
+
+    return re.sub(r"(<!-- quote: (\S+) -->\n\n```\w+\n).*?```", quoted, text, flags=re.DOTALL)
+
+
+def _file(name: str) -> Path:
+    return FOLDER / f"{name}.md"
+
+
+# Types, defaults and tables
+
+
+def kind(annotation: Any) -> str:
+    """A Python type in words."""
+    if annotation in _PLAIN:
+        return _PLAIN[annotation]
+    origin, inside = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return kind(inside[0]) + limits(limit for info in inside[1:] for limit in getattr(info, "metadata", [info]))
+    if origin is Literal:
+        return ", ".join(f"`{value}`" for value in inside)
+    if origin in (Union, types.UnionType):
+        return " or ".join(kind(part) for part in inside if part is not type(None))
+    if origin in (tuple, list):
+        if origin is tuple and len(inside) > 1 and inside[1] is not Ellipsis:
+            return f"list of {len(inside)}: {kind(inside[0])}"
+        each = kind(inside[0])
+        return f"list of: {each}" if each.startswith("`") else f"list of {each}"
+    if origin in (dict, Mapping):
+        return f"mapping of {kind(inside[0])} to {kind(inside[1])}"
+    if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
+        return "mapping of " + ", ".join(annotation.model_fields)
+    return getattr(annotation, "__name__", str(annotation))
+
+
+def limits(metadata: Iterable[Any]) -> str:
+    """The bounds that pydantic checks, in words."""
+    words = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+    said = [
+        f"{word} {getattr(limit, key):g}"
+        for limit in metadata
+        for key, word in words.items()
+        if getattr(limit, key, None) is not None
+    ]
+    return f" ({', '.join(said)})" if said else ""
+
+
+def default(value: Any) -> str:
+    """A default as YAML has it."""
+    if isinstance(value, BaseModel):
+        value = value.model_dump(mode="json")
+    if value is None:
+        return ""
+    if isinstance(value, tuple):
+        value = list(value)
+    text = yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True, sort_keys=False)
+    shown = text.strip().removesuffix("...").strip()
+    return f"`{shown}`"
+
+
+def default_of(field: FieldInfo) -> str:
+    """The default of a pydantic field; `required` where it has none."""
+    return "required" if field.is_required() else default(field.get_default(call_default_factory=True))
+
+
+def rows(header: Iterable[str], body: Iterable[Iterable[str]]) -> Iterator[str]:
+    """A Markdown table."""
+    names = list(header)
+    yield "| " + " | ".join(names) + " |"
+    yield "|" + "---|" * len(names)
+    for cells in body:
+        yield "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+
+
+def field_rows(model: type[BaseModel], leave_out: Iterable[str] = (), said: Mapping[str, str] = {}) -> Iterator[str]:
+    """The fields of a pydantic model. `said` describes those that do not describe themselves."""
+    body = []
+    for name, field in model.model_fields.items():
+        if name not in leave_out:
+            description = field.description or sentence(said.get(name, ""))
+            if not description:
+                raise SystemExit(f"{model.__name__}.{name} has no description")
+            body.append(
+                (
+                    f"`{field.alias or name}`",
+                    kind(field.annotation) + limits(field.metadata),
+                    default_of(field),
+                    description,
+                )
+            )
+    yield from rows(("key", "type", "default", "what it is"), body)
+
+
+def text_of(thing: object) -> str:
+    """A docstring's own text, without the sections on arguments and errors."""
+    return re.split(r"\n\n(?:Args|Attributes|Returns|Raises):\n", inspect.getdoc(thing) or "")[0].strip()
+
+
+def listed(thing: object, section: str) -> dict[str, str]:
+    """The names and texts that a docstring lists under a heading, for example `Attributes`."""
+    found = re.search(rf"\n\n{section}:\n(.*?)(?:\n\n|\Z)", inspect.getdoc(thing) or "", re.DOTALL)
+    entries: dict[str, str] = {}
+    for line in (found[1] if found else "").splitlines():
+        start = re.match(r"    (\w+): (.*)", line)
+        if start:
+            entries[start[1]] = start[2]
+        elif entries:
+            entries[next(reversed(entries))] += " " + line.strip()
+    return entries
+
+
+def sentence(text: str) -> str:
+    """A text that begins with a capital letter."""
+    return text[:1].upper() + text[1:]
+
+
+def paragraphs(text: str) -> Iterator[str]:
+    """A text, each paragraph on one line; lists stay lists."""
+    for paragraph in text.split("\n\n"):
+        if paragraph.lstrip().startswith("- "):
+            yield re.sub(r"\n {2}(?=\S)", " ", paragraph)
+        else:
+            yield " ".join(paragraph.split())
+        yield ""
+
+
+# Pages
+
+
+def steps() -> Iterator[str]:
+    """Every step with its fields."""
+    from prefdata.pipeline.registry import STEPS, load_plugins
+    from prefdata.pipeline.step import CONSENSUS, Sink, SourceStep, Step
+
+    load_plugins()
+    ours = {name: step for name, step in STEPS.items() if step.__module__.startswith("prefdata.")}
+    yield _STEPS
+    yield from field_rows(Step)
+    yield ""
+    for name in sorted(ours):
+        step = ours[name]
+        yield from (f"## {name}", "")
+        yield from paragraphs(text_of(step))
+        reads = ", ".join(sorted(step.reads)) or ("a file" if issubclass(step, SourceStep) else "nothing")
+        writes = ", ".join(sorted(step.writes)) or "files, whenever its pipeline runs"
+        scope = "" if issubclass(step, SourceStep | Sink) else f" Scope: {step.scope}."
+        yield f"Reads {reads}. Makes {writes}.{scope}"
+        if step.prefers_consensus:
+            yield "Where an earlier step makes a consensus it reads no other annotations, unless `from` is given."
+        if step.narrows:
+            narrowed = step.reads & {step.narrows, CONSENSUS if step.narrows == "annotations" else step.narrows}
+            yield f"`from` narrows {' and '.join(sorted(narrowed))}."
+        for key, capability in step.engine_fields.items():
+            yield f"`{key}` must be able to do `{capability}`."
+        yield ""
+        own = [key for key in step.model_fields if key not in Step.model_fields]
+        if own:
+            yield from field_rows(step, leave_out=Step.model_fields)
+            yield ""
+
+
+def engines() -> Iterator[str]:
+    """Every kind of engine with its fields."""
+    from prefdata.engines import ENGINES, EngineConfig
+    from prefdata.engines.registry import PriceConfig
+
+    yield _ENGINES
+    yield from field_rows(EngineConfig)
+    yield from ("", "`price` holds:", "")
+    yield from field_rows(PriceConfig)
+    yield ""
+    for name, made in sorted(ENGINES.items()):
+        if made.config.__module__.startswith("prefdata."):
+            module = inspect.getmodule(made.make)
+            yield from (f"## {name}", "")
+            yield from paragraphs(sentence(re.sub(r"^The kind `\w+`: ", "", text_of(module))))
+            if "`every: n`" in text_of(made.config):
+                yield from paragraphs(text_of(made.config).split(". ", 1)[1])
+            can = made.make("any", made.config.model_validate({"model": "any"})).capabilities
+            yield from (f"It can do {', '.join(f'`{capability}`' for capability in sorted(can))}.", "")
+            yield from field_rows(made.config, leave_out=EngineConfig.model_fields)
+            yield ""
+
+
+def cards() -> Iterator[str]:
+    """The fields of a card."""
+    from prefdata.annotators import shipped_cards
+    from prefdata.annotators.card import Aspect, Card, Output, Scale
+
+    yield _CARDS
+    yield "Shipped: " + ", ".join(f"`{name}`" for name in shipped_cards()) + " (in `annotators/cards/`)."
+    yield ""
+    heads = {Card: "The keys of a card", Aspect: "An aspect", Scale: "A scale", Output: "The output"}
+    for model, head in heads.items():
+        yield from (f"## {head}", "")
+        yield from field_rows(model, said=listed(model, "Attributes"))
+        yield ""
+
+
+def tables() -> Iterator[str]:
+    """Every table with its columns."""
+    from prefdata.schema import FINISH_REASONS, KEYS, PROTOCOLS, SCHEMAS, SOURCES, STATUSES
+
+    said: dict[str, dict[str, str]] = yaml.safe_load((FOLDER / "columns.yaml").read_text(encoding="utf-8"))
+    if list(said) != list(SCHEMAS):
+        raise SystemExit(f"columns.yaml describes {list(said)}; the tables are {list(SCHEMAS)}")
+    values = {"FINISH_REASONS": FINISH_REASONS, "PROTOCOLS": PROTOCOLS, "SOURCES": SOURCES, "STATUSES": STATUSES}
+    yield _TABLES
+    for name, schema in SCHEMAS.items():
+        about = {("table" if key == "table_" else key): text for key, text in said[name].items() if key != "table"}
+        if list(about) != schema.names:
+            raise SystemExit(f"columns.yaml, {name}: it describes {list(about)}; the columns are {schema.names}")
+        yield from (f"## {name}", "", " ".join(said[name]["table"].split()), "")
+        if name in KEYS:
+            yield from (f"Its id is `{KEYS[name]}`.", "")
+        yield from rows(
+            ("column", "type", "what it is"),
+            ((f"`{field.name}`", arrow(field.type), about[field.name]) for field in schema),
+        )
+        yield ""
+    yield from ("## Values", "")
+    for name, allowed in values.items():
+        yield f"- {name}: {', '.join(f'`{value}`' for value in sorted(allowed))}"
+
+
+def arrow(kind_: pa.DataType) -> str:
+    """An Arrow type in words."""
+    if pa.types.is_list(kind_):
+        return f"list of {arrow(kind_.value_type)}"
+    if pa.types.is_struct(kind_):
+        return "{" + ", ".join(f"{field.name}: {arrow(field.type)}" for field in kind_) + "}"
+    if pa.types.is_timestamp(kind_):
+        return "timestamp (UTC)"
+    return _ARROW[kind_]
+
+
+def formats() -> Iterator[str]:
+    """What is read and written."""
+    from prefdata.formats import READERS, WRITERS
+
+    yield _FORMATS_IN
+    for name, reader in READERS.items():
+        yield from (f"### {name}", "")
+        yield from paragraphs(text_of(reader))
+        source = listed(reader, "Args").get("source")
+        if source:
+            yield from (f"Source: {source}", "")
+    yield _FORMATS_OUT
+    for name, writer in WRITERS.items():
+        yield from (f"### {name}", "", f"A row is {writer.describes}.", "")
+        if writer.schema is None:
+            yield from (
+                "JSON, with the entry in `dataset_info.json` beside it; held-out rows go into `NAME.valid.json`.",
+                "",
+            )
+        else:
+            messages = dict.fromkeys(writer.conversational, "list of messages")
+            columns = ((f"`{field.name}`", messages.get(field.name) or arrow(field.type)) for field in writer.schema)
+            yield from rows(("column", "type"), columns)
+            yield ""
+
+
+def training() -> Iterator[str]:
+    """The trainer's options and losses."""
+    from prefdata.train import LOSSES, TrainConfig
+
+    said = listed(TrainConfig, "Attributes")
+    yield _TRAINING
+    body = []
+    for field in fields(TrainConfig):
+        value = field.default if field.default_factory is MISSING else field.default_factory()
+        body.append((f"`{field.name}`", "required" if value is MISSING else default(value), sentence(said[field.name])))
+    yield from rows(("key", "default", "what it is"), body)
+    yield from ("", "## Losses", "")
+    for name, loss in sorted(LOSSES.items()):
+        if loss.function.__module__.startswith("prefdata."):
+            yield from (f"### {name}", "")
+            yield from paragraphs(text_of(loss.function))
+            reads = ", ".join(sorted(loss.reads)) or "log-probabilities only"
+            yield from (f"Reads {reads}; its mean is taken over {loss.average}.", "")
+            meant = listed(loss.function, "Args")
+            options = ((f"`{key}`", default(value), sentence(meant[key])) for key, value in loss.options.items())
+            yield from rows(("option", "default", "what it is"), options)
+            yield ""
+
+
+PAGES: dict[str, Callable[[], Iterator[str]]] = {
+    "steps": steps,
+    "engines": engines,
+    "cards": cards,
+    "tables": tables,
+    "formats": formats,
+    "training": training,
+}
+"""The pages, by the name of their file."""
+
+QUOTING = ["extending"]
+"""Pages that are written by hand and quote a file."""
+
+
+if __name__ == "__main__":
+    sys.exit(main())
