@@ -135,6 +135,8 @@ def work_for_groups(
         .iter_rows()
     }
     again = again or AskAgain()
+    back = any(last.get(group) != digest and (group, digest) in runs for group, digest in current.items())
+    asked_again = _asked_again(dataset, fingerprint) if back else {}
     todo: list[str] = []
     settled: list[Row] = []
     for group in order:
@@ -144,14 +146,28 @@ def work_for_groups(
         if group in again.groups:
             todo.append(group)
         elif last.get(group) != digest:
-            if (group, digest) in runs:
-                settled.append(note(pipeline, fingerprint, group, digest, runs[(group, digest)]))
+            run = runs.get((group, digest), 0)
+            if run > asked_again.get(group, 0):
+                settled.append(note(pipeline, fingerprint, group, digest, run))
             else:
                 todo.append(group)
     for group, digest in last.items():
         if group not in current and digest != GONE and group != WHOLE:
             settled.append(note(pipeline, fingerprint, group, GONE))
     return Work(todo, settled, current, len(current), again.spared)
+
+
+def _asked_again(dataset: Dataset, fingerprint: str) -> dict[str, int]:
+    """By group, the last commit in which a judgement or response of the step stands that was asked again.
+
+    A run before it is not brought back as it was: that would hide the better answer. The group is run instead, which
+    copies the latest of everything.
+    """
+    judged = scan(dataset.path, dataset.snapshot, "annotations", steps=[fingerprint]).filter(pl.col("revision") > 1)
+    drawn = scan(dataset.path, dataset.snapshot, "responses", steps=[fingerprint])
+    made_twice = drawn.filter((pl.col("finish_reason") == "error").any().over("response_id"))
+    rows = [rows.filter(pl.col("step") == fingerprint).select("group_id", COMMIT) for rows in (judged, made_twice)]
+    return dict(pl.concat(rows).group_by("group_id").agg(pl.col(COMMIT).max()).collect().iter_rows())
 
 
 def work_for_whole(dataset: Dataset, pipeline: str, fingerprint: str, current: Mapping[str, str]) -> Work:

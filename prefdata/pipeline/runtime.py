@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -369,19 +369,14 @@ class Runtime:
                     await asyncio.sleep(self.options.flush_seconds)
                     flush()
             except Exception as error:  # nothing more is to be paid for what cannot be kept
-                self.halt.stop(str(error), FAILED, error)
-                raise
+                self.halt.stop(self._failure(resolved.step, "", error), FAILED, error)
 
         ticking = asyncio.create_task(now_and_then())
         try:
             yield
         finally:
             ticking.cancel()
-            try:
-                flush()
-            finally:
-                with suppress(asyncio.CancelledError):
-                    await ticking
+            flush()
 
     @contextmanager
     def _blamed(self, step: Step) -> Iterator[None]:

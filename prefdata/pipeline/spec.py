@@ -343,8 +343,8 @@ def _check_source(pipeline: Pipeline, step: Step, source: str, earlier: Mapping[
         raise PipelineError(f"{where}, which comes only on line {pipeline.lines[source]}; a step reads earlier ones")
     if source not in earlier:
         raise PipelineError(f"{where}, which is no earlier step{nearest(source, earlier)}")
-    if not earlier[source].writes & step.reads & narrowed(step):
-        able = [name for name, other in earlier.items() if other.writes & step.reads & narrowed(step)]
+    if not earlier[source].writes & step.inputs() & narrowed(step):
+        able = [name for name, other in earlier.items() if other.writes & step.inputs() & narrowed(step)]
         hint = f" ({', '.join(able)} could be named)" if able else ""
         raise PipelineError(f"{where}, which makes no {step.narrows} that {step.kind} reads{hint}")
 

@@ -79,17 +79,23 @@ def judgements(server: FaultServer) -> int:
     return sum(entry["body"]["model"] == "model-judge" for entry in server.log)
 
 
-def stopped_in_the_middle(
-    server: FaultServer, program: str, arguments: list[str], number: signal.Signals, at: int
-) -> tuple[int, str, int]:
-    """Start, send a signal once `at` judgements were asked, wait; exit code, what was said, and what was asked then."""
+def started(program: str, arguments: list[str]) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", program, *arguments]
-    process = subprocess.Popen(
-        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=dict(os.environ)
-    )
-    while judgements(server) < at:
+    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=dict(os.environ))
+
+
+def wait_for(server: FaultServer, process: subprocess.Popen[str], asked: int) -> None:
+    while judgements(server) < asked:
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.002)
+
+
+def stopped_in_the_middle(
+    server: FaultServer, program: str, arguments: list[str], number: signal.Signals
+) -> tuple[int, str, int]:
+    """Start, send a signal once half of the judgements were asked, wait; exit code, what was said, what was asked."""
+    process = started(program, arguments)
+    wait_for(server, process, JUDGED // 2)
     process.send_signal(number)
     asked = judgements(server)
     _, said = process.communicate(timeout=60)
@@ -106,7 +112,7 @@ def test_a_signal_ends_a_run_in_good_order(
     uninterrupted: dict[str, list[str]],
 ) -> None:
     arguments = ["run", str(pipeline), "--dataset", str(tmp_path / "ds")]
-    ended, said, asked = stopped_in_the_middle(server, COMMAND, arguments, number, JUDGED // 2)
+    ended, said, asked = stopped_in_the_middle(server, COMMAND, arguments, number)
     assert ended == code, said
     assert number.name in said and "run the same command" in said and "Traceback" not in said
     # What is in flight is finished, nothing that queues is begun, and the groups that are finished are committed.
@@ -119,6 +125,26 @@ def test_a_signal_ends_a_run_in_good_order(
     assert server.stats()["most_of_one"] == 1
 
 
+def test_a_second_signal_ends_it_at_once(
+    server: FaultServer, pipeline: Path, tmp_path: Path, uninterrupted: dict[str, list[str]]
+) -> None:
+    """Where the server does not answer, what is in flight is not waited for."""
+    process = started(COMMAND, ["run", str(pipeline), "--dataset", str(tmp_path / "ds")])
+    wait_for(server, process, JUDGED // 3)
+    server.latency = 300.0
+    wait_for(server, process, JUDGED // 3 + AT_ONCE)
+    process.send_signal(signal.SIGTERM)
+    assert process.stderr is not None
+    while "stopping" not in process.stderr.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=30) == -signal.SIGTERM
+    process.stderr.close()
+    server.latency = 0.0
+    assert prefdata.run(pipeline, tmp_path / "ds").exit_code == 0
+    assert everything(tmp_path / "ds") == uninterrupted
+
+
 @pytest.mark.parametrize("cache", ["kept", "lost"])
 def test_kill_9(
     cache: str,
@@ -128,9 +154,7 @@ def test_kill_9(
     uninterrupted: dict[str, list[str]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    ended, _, _ = stopped_in_the_middle(
-        server, FLUSHING, [str(pipeline), str(tmp_path / "ds")], signal.SIGKILL, JUDGED // 2
-    )
+    ended, _, _ = stopped_in_the_middle(server, FLUSHING, [str(pipeline), str(tmp_path / "ds")], signal.SIGKILL)
     assert ended == -signal.SIGKILL
     seen = len(server.log)
     committed = Dataset(tmp_path / "ds").rows("annotations").collect().height

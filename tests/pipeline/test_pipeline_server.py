@@ -202,19 +202,22 @@ def test_two_pair_steps_exported_apart(served: Served, tmp_path: Path) -> None:
 def test_retry_unparsed(served: Served, place: int) -> None:
     """As many calls as there are visible unparsed rows, then none; what was read at last never comes back unread."""
     line, server = served.line, served.server
-    line.edit("sample", n=3)
+    line.edit("sample", n=3, max_tokens=96)
     line.steps.insert(place, line.steps.pop(4))
-    server.every = {"prose": 3}
+    server.every = {"prose": 2}
     served.run()
     server.every = {}
     unread = with_status(served, "unparsed")
+    rows = line.ds.annotations.collect()
     raws = line.ds.annotations.join(line.ds.calls, on="call_id").filter(pl.col("status") == "unparsed").collect()
     assert len(unread) >= 6 and all(raws["raw"]) and raws["scores"].null_count() == raws.height == len(unread)
     assert not served.run()
-    line.edit("select.where", keep="n_tokens > 20")
+    line.edit("select.where", keep="n_tokens > 40")
     assert not served.run()
     visible = with_status(served, "unparsed")
     assert 0 < len(visible) < len(unread)
+    groups = [set(rows.filter(pl.col("annotation_id").is_in(ids))["group_id"]) for ids in (visible, unread - visible)]
+    assert groups[0] & groups[1]  # a group that has both kinds
     assert served.run(retry=["unparsed"]) == {"model-judge": len(visible)}
     assert not with_status(served, "unparsed")
     assert set(line.ds.annotations.filter(pl.col("annotation_id").is_in(visible)).collect()["revision"]) == {2}
@@ -246,6 +249,23 @@ def test_what_failed_is_asked_again_by_the_next_run(served: Served) -> None:
     server.every = {}
     assert served.run() == {"model-judge": len(unanswered)}
     assert not with_status(served, "failed")
+    assert not served.run()
+
+
+def test_an_edit_set_back_does_not_bring_a_failure_back(served: Served) -> None:
+    """A draw failed, and was made while its prompt had another tag: with the old tag it is still there."""
+    line, server = served.line, served.server
+    line.steps = line.steps[:2]
+    plain = (line.folder / "prompts.jsonl").read_text()
+    server.every = {"400": 4}
+    served.run()
+    failed = server.stats()["faults"]["400"]
+    server.every = {}
+    (line.folder / "prompts.jsonl").write_text(plain.replace("}", ', "tags": ["sums"]}'))
+    assert served.run() == {"model-a": failed}
+    (line.folder / "prompts.jsonl").write_text(plain)
+    assert not served.run()
+    assert line.ds.responses.collect().height == PROMPTS * DRAWS
     assert not served.run()
 
 
