@@ -261,6 +261,9 @@ KEYS: dict[str, str] = {
 }
 """The id column of each table that has one."""
 
+PASSED_THROUGH = "meta"
+"""The column that is carried along and shown: no operator and no loss may depend on it."""
+
 CORE_TABLES = ("prompts", "responses", "annotations", "preferences", "token_scores", "drops")
 """The tables whose rows belong to a group and to a step."""
 

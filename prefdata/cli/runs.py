@@ -11,7 +11,7 @@ from rich.markup import escape
 from prefdata.cli.screen import errors, output, table
 
 if TYPE_CHECKING:
-    from prefdata.dataset import Status
+    from prefdata.pipeline.status import Status
 
 Pipeline = Annotated[str, typer.Argument(help="A YAML file, or the name of a recipe.", show_default=False)]
 DatasetOption = Annotated[
@@ -111,7 +111,8 @@ def show(
 
     Example: `prefdata show runs/quickstart --pairs 3`
     """
-    from prefdata.dataset import Dataset, status
+    from prefdata.dataset import Dataset
+    from prefdata.pipeline.status import status
 
     opened = Dataset(dataset, at)
     _show(status(opened, pipeline=pipeline))
@@ -127,12 +128,18 @@ def _short(text: str | None, limit: int) -> str:
     return flat if len(flat) <= limit else flat[: limit - 1] + "…"
 
 
+def _brief(fingerprint: str) -> str:
+    """`name@digest` with the first digits of the digest: enough to tell two runs of a step apart."""
+    name, at, digest = fingerprint.rpartition("@")
+    return escape(f"{name}{at}{digest[:6]}")
+
+
 def _show(found: Status) -> None:
     output.print(f"commit {found.commit}: " + ", ".join(f"{count:,} {name}" for name, count in found.counts.items()))
     steps = table("steps", "pipeline", "step", "live rows", "note")
     for step in found.steps:
         rows = ", ".join(f"{count:,} {name}" for name, count in step.rows.items())
-        steps.add_row(escape(step.pipeline), escape(step.fingerprint), rows, escape(step.note))
+        steps.add_row(escape(step.pipeline), _brief(step.fingerprint), rows, escape(step.note))
     output.print(steps)
     if found.hidden:
         counts = ", ".join(f"{count:,} {name}" for name, count in found.hidden.items())
@@ -140,7 +147,7 @@ def _show(found: Status) -> None:
     if found.dropped.height:
         dropped = table("dropped", "table", "rows", "step", "reason", numbers=("rows",))
         for row in found.dropped.to_dicts():
-            dropped.add_row(row["table"], f"{row['n']:,}", escape(row["step"]), escape(row["reason"]))
+            dropped.add_row(row["table"], f"{row['n']:,}", _brief(row["step"]), escape(row["reason"]))
         output.print(dropped)
     if found.statuses.height:
         without = table("judgements without a verdict", "annotator", "status", "rows", numbers=("rows",))
@@ -155,7 +162,7 @@ def _show(found: Status) -> None:
         )
         for row in found.cost.to_dicts():
             cost.add_row(
-                escape(row["step"]),
+                _brief(row["step"]),
                 escape(row["model"] or ""),
                 f"{row['calls']:,}",
                 f"{row['cached']:,}",

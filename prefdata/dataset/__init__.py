@@ -2,7 +2,6 @@
 
 from prefdata.dataset.dataset import Dataset
 from prefdata.dataset.log import Plan, Snapshot, StepRecord
-from prefdata.dataset.status import Status, status
 from prefdata.dataset.view import Lineage, View
 
-__all__ = ["Dataset", "Lineage", "Plan", "Snapshot", "Status", "StepRecord", "View", "status"]
+__all__ = ["Dataset", "Lineage", "Plan", "Snapshot", "StepRecord", "View"]

@@ -195,7 +195,7 @@ class Dataset:
         import duckdb
 
         view = self.view()
-        config = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
+        config = {"enable_external_access": "false"}  # the tables, and no file or address
         with duckdb.connect(":memory:", config=config) as connection:
             try:
                 for table in connection.get_table_names(query):

@@ -44,6 +44,7 @@ class StepRecord:
         scope: group or dataset.
         fields: its fields after resolving.
         inputs: the fingerprints of the steps it reads.
+        reads: the tables whose rows are its input; empty for sources and sinks, which have no progress to compare.
     """
 
     step: str
@@ -52,6 +53,7 @@ class StepRecord:
     scope: str = "group"
     fields: dict[str, Any] = field(default_factory=dict)
     inputs: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -66,9 +68,10 @@ class Plan:
     source: str = ""
     """The pipeline as it was written, so that a dataset says how it was made. Environment variables stay names."""
 
-    def name_of(self, step: str) -> str:
-        """What the pipeline calls a step: its fingerprint without the digest."""
-        return step.rpartition("@")[0]
+
+def name_of(fingerprint: str) -> str:
+    """What its pipeline calls a step: its fingerprint without the digest."""
+    return fingerprint.rpartition("@")[0]
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,7 @@ class Snapshot:
         called: dict[str, set[str]] = {}
         for (pipeline, _), plan in self.plans.items():
             for step in plan.steps:
-                for name in (plan.name_of(step), f"{pipeline}/{plan.name_of(step)}"):
+                for name in (name_of(step), f"{pipeline}/{name_of(step)}"):
                     called.setdefault(name, set()).add(step)
         found: set[str] = set()
         for name in names:
@@ -211,7 +214,10 @@ def _read(path: Path, number: int) -> Commit:
         time=entry["time"],
         message=entry["message"],
         parts=tuple(Part(**{**part, "steps": tuple(part["steps"])}) for part in entry.get("parts", ())),
-        steps=tuple(StepRecord(**{**step, "inputs": tuple(step["inputs"])}) for step in entry.get("steps", ())),
+        steps=tuple(
+            StepRecord(**{**step, "inputs": tuple(step["inputs"]), "reads": tuple(step["reads"])})
+            for step in entry.get("steps", ())
+        ),
         plan=Plan(**{**plan, "steps": tuple(plan["steps"]), "reads": tuple(plan["reads"])}) if plan else None,
     )
 

@@ -117,14 +117,6 @@ class View(Mapping[str, pl.LazyFrame]):
         return self._masked(table).select(columns)
 
     @cached_property
-    def groups_done(self) -> dict[tuple[str, str], set[str]]:
-        """By pipeline and step, the groups that the step has worked on."""
-        done: dict[tuple[str, str], set[str]] = {}
-        for pipeline, step, group in self._last_notes.select("pipeline", "step", "group_id").iter_rows():
-            done.setdefault((pipeline, step), set()).add(group)
-        return done
-
-    @cached_property
     def _runs(self) -> pl.DataFrame:
         """step, group_id, _commit: the commits that hold the last run of each group."""
         return self._last_notes.select("step", "group_id", pl.col("_run").alias(COMMIT)).unique()

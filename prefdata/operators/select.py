@@ -17,7 +17,7 @@ from prefdata.errors import PipelineError
 from prefdata.operators.evidence import VALID, selected
 from prefdata.pipeline.registry import nearest, step
 from prefdata.pipeline.step import CONSENSUS, Context, TableStep
-from prefdata.schema import KEYS, Row
+from prefdata.schema import KEYS, PASSED_THROUGH, Row
 
 _TOKENS = re.compile(
     r"""\s+
@@ -113,7 +113,7 @@ class Where(TableStep):
 
     def run(self, tables: Mapping[str, pl.DataFrame], context: Context) -> Mapping[str, pl.DataFrame | list[Row]]:
         """The drops."""
-        rows = _with_extras(self.table, tables).drop("meta")  # it passes through: nothing may depend on it
+        rows = _with_extras(self.table, tables).drop(PASSED_THROUGH)
         expression = row_expression(self.keep)
         for name in expression.meta.root_names():
             if name not in rows.columns:

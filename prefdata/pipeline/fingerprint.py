@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from prefdata.dataset import Lineage, Snapshot, StepRecord
+from prefdata.dataset.log import name_of
 from prefdata.dataset.view import pipeline_key
 from prefdata.engines.base import Engine
 from prefdata.errors import PipelineError
 from prefdata.pipeline.registry import nearest
 from prefdata.pipeline.spec import SPECIAL_SOURCES, Pipeline
-from prefdata.pipeline.step import CONSENSUS, Step, narrowed
+from prefdata.pipeline.step import CONSENSUS, Sink, Step, narrowed
 from prefdata.schema import canonical_json, make_id
 
 
@@ -45,9 +46,10 @@ def resolve(pipeline: Pipeline, engines: Mapping[str, Engine]) -> list[Resolved]
         reads = _reads(step, made)
         inputs = tuple(earlier.fingerprint for earlier in made if _feeds(earlier.step, step, reads))
         fields = _fields(step, engines)
-        digest = make_id("step", step.kind, step.version, step.name, fields, inputs, list(step.reads_))[:16]
+        digest = make_id("step", step.kind, step.version, step.name, fields, inputs)[:16]
         fingerprint = f"{step.name}@{digest}"
-        record = StepRecord(fingerprint, str(step.name), step.kind, step.scope, fields, inputs)
+        compared = () if isinstance(step, Sink) else tuple(sorted(reads))
+        record = StepRecord(fingerprint, str(step.name), step.kind, step.scope, fields, inputs, compared)
         made.append(Resolved(step, fingerprint, record, reads))
     return made
 
@@ -62,6 +64,8 @@ def _fields(step: Step, engines: Mapping[str, Engine]) -> dict[str, Any]:
             fields[key] = [engines[name].identity for name in value]
     if step.from_:
         fields["from"] = list(step.from_)
+    if step.reads_:
+        fields["reads"] = list(step.reads_)
     try:
         canonical_json(fields)
     except (TypeError, ValueError) as error:
@@ -85,33 +89,42 @@ def _feeds(earlier: Step, later: Step, reads: frozenset[str]) -> bool:
 
 
 def lineage_of(
-    pipeline: Pipeline, resolved: list[Resolved], position: int, snapshot: Snapshot, round_number: int = 0
+    record: StepRecord, earlier: Sequence[str], pipeline: str, snapshot: Snapshot, narrows: str | None, where: str
 ) -> Lineage:
-    """Whose rows the step at `position` reads: imports, labels, earlier steps, and other pipelines by `reads:`."""
-    step = resolved[position].step
-    key = pipeline_key(pipeline.name, round_number)
-    runs = [(key, earlier.fingerprint) for earlier in resolved[:position]]
-    names = {str(earlier.step.name): earlier.fingerprint for earlier in resolved[:position]}
-    for other in step.reads_:
+    """Whose rows a step reads: imports, labels, earlier steps, and other pipelines by `reads:`.
+
+    Args:
+        record: of the step.
+        earlier: fingerprints of the steps before it.
+        pipeline: the pipeline's key.
+        snapshot: the log.
+        narrows: the table that `from:` narrows.
+        where: for a message.
+
+    Raises:
+        PipelineError: `reads:` or `from:` name what is not there.
+    """
+    runs = [(pipeline, fingerprint) for fingerprint in earlier]
+    names = {name_of(fingerprint): fingerprint for fingerprint in earlier}
+    for other in record.fields.get("reads", ()):
         plan = snapshot.plans.get((other, 0))
         if plan is None:
             known = sorted({name for name, _ in snapshot.plans})
             raise PipelineError(
-                f"{pipeline.where(step)}: reads names the pipeline {other!r}, which this dataset does not have"
-                f"{nearest(other, known)}"
+                f"{where}: reads names the pipeline {other!r}, which this dataset does not have{nearest(other, known)}"
             )
         runs += [(pipeline_key(other), fingerprint) for fingerprint in plan.steps]
-        names.update({f"{other}/{plan.name_of(fingerprint)}": fingerprint for fingerprint in plan.steps})
+        names.update({f"{other}/{name_of(fingerprint)}": fingerprint for fingerprint in plan.steps})
     narrow: dict[str, frozenset[str]] = {}
-    if step.from_ and step.narrows is not None:
-        sources: set[str] = set()
-        for source in step.from_:
-            if source in SPECIAL_SOURCES:
-                kind = SPECIAL_SOURCES[source]
-                sources.update(free for free in snapshot.free_steps if snapshot.steps[free].kind == kind)
-            elif source in names:
-                sources.add(names[source])
-            else:
-                raise PipelineError(f"{pipeline.where(step)}: from names {source!r}, which nothing is called")
-        narrow[step.narrows] = frozenset(sources)
+    sources: set[str] = set()
+    for source in record.fields.get("from", ()):
+        if source in SPECIAL_SOURCES:
+            kind = SPECIAL_SOURCES[source]
+            sources.update(free for free in snapshot.free_steps if snapshot.steps[free].kind == kind)
+        elif source in names:
+            sources.add(names[source])
+        else:
+            raise PipelineError(f"{where}: from names {source!r}, which nothing is called")
+    if record.fields.get("from") and narrows is not None:
+        narrow[narrows] = frozenset(sources)
     return Lineage(tuple(runs), snapshot.free_steps, narrow)

@@ -181,7 +181,10 @@ class Runtime:
     async def _run_step(self, position: int, done: StepResult) -> None:
         resolved = self.resolved[position]
         step = resolved.step
-        lineage = lineage_of(self.pipeline, self.resolved, position, self.dataset.snapshot)
+        earlier = [other.fingerprint for other in self.resolved[:position]]
+        lineage = lineage_of(
+            resolved.record, earlier, self.key, self.dataset.snapshot, step.narrows, self.pipeline.where(step)
+        )
         if isinstance(step, SourceStep):
             self._run_source(resolved, step, done)
         elif isinstance(step, Sink):

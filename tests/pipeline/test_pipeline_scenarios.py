@@ -8,8 +8,9 @@ from typing import Any
 import polars as pl
 import pytest
 
-from prefdata.dataset import Dataset, status
+from prefdata.dataset import Dataset
 from prefdata.errors import PipelineError
+from prefdata.pipeline.status import status
 
 
 def ids(frame: pl.LazyFrame, key: str) -> set[str]:

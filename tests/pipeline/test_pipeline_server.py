@@ -23,9 +23,9 @@ from pipeline_line import Line
 from served_line import DRAWS, PROMPTS, Served, served_engines, served_steps
 
 import prefdata
-from prefdata.dataset import status
 from prefdata.errors import PipelineError
 from prefdata.pipeline.display import Display
+from prefdata.pipeline.status import status
 
 KEY = "sk-loopback-0123456789abcdefghij"
 PER_PAIR = 2

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import polars as pl
 
-from prefdata.dataset.dataset import Dataset
-from prefdata.dataset.log import Snapshot
-from prefdata.dataset.view import WHOLE, View, pipeline_key
+from prefdata.dataset import Dataset, Snapshot, View
+from prefdata.dataset.log import name_of
+from prefdata.dataset.view import pipeline_key
+from prefdata.pipeline.fingerprint import lineage_of
+from prefdata.pipeline.progress import digests, last_runs, readable, work_for_whole
+from prefdata.pipeline.registry import STEPS, load_plugins
 from prefdata.schema import CORE_TABLES, KEYS
 
 
@@ -54,15 +58,14 @@ class Status:
     steps: list[StepStatus]
 
 
-def status(dataset: Dataset, *, at: int | None = None, pipeline: str | None = None) -> Status:
+def status(dataset: Dataset, *, pipeline: str | None = None) -> Status:
     """Count what a dataset holds.
 
     Args:
-        dataset: which.
-        at: as of this commit.
+        dataset: which; one that is pinned to a commit is described as it was then.
         pipeline: only what this pipeline made, beside imports and labels.
     """
-    view = dataset.view(at=at, pipeline=pipeline)
+    view = dataset.view(pipeline=pipeline)
     tables = [table for table in CORE_TABLES if table not in ("drops", "token_scores")]
     frames = {table: view[table].collect() for table in tables}
     dropped = view.dropped.group_by("table", "reason", "step", maintain_order=True).len("n")
@@ -79,7 +82,7 @@ def status(dataset: Dataset, *, at: int | None = None, pipeline: str | None = No
         dropped=dropped,
         statuses=not_ok.group_by("annotator", "status", maintain_order=True).len("n"),
         cost=_cost(view),
-        steps=_steps(view, frames, pipeline),
+        steps=_steps(dataset, view, frames, pipeline),
     )
 
 
@@ -97,7 +100,7 @@ def _cost(view: View) -> pl.DataFrame:
     )
 
 
-def _steps(view: View, frames: dict[str, pl.DataFrame], pipeline: str | None) -> list[StepStatus]:
+def _steps(dataset: Dataset, view: View, frames: dict[str, pl.DataFrame], pipeline: str | None) -> list[StepStatus]:
     rows: dict[str, dict[str, int]] = {}
     for table, frame in frames.items():
         for step, count in frame.group_by("step").len().iter_rows():
@@ -109,26 +112,35 @@ def _steps(view: View, frames: dict[str, pl.DataFrame], pipeline: str | None) ->
         StepStatus(snapshot.steps[step].kind, snapshot.steps[step].name, step, rows.get(step, {}))
         for step in snapshot.free_steps
     ]
-    done = view.groups_done
-    groups = set(frames["prompts"]["group_id"])
     stale = _resting_on_nothing(frames)
+    load_plugins()
     for key, plan in snapshot.plans.items():
-        if pipeline in (None, key[0]):
-            for step in plan.steps:
-                note = _note(done.get((pipeline_key(*key), step)), groups, snapshot, step)
-                if step in stale:
-                    note = "; ".join(filter(None, [note, f"{stale[step]:,} rows rest on judgements no longer live"]))
-                made.append(StepStatus(key[0], plan.name_of(step), step, rows.get(step, {}), note))
+        if pipeline not in (None, key[0]):
+            continue
+        for place, step in enumerate(plan.steps):
+            notes = [_unfinished(dataset, snapshot, pipeline_key(*key), plan.steps[:place], step)]
+            if step in stale:
+                notes.append(f"{stale[step]:,} rows rest on judgements no longer live")
+            made.append(StepStatus(key[0], name_of(step), step, rows.get(step, {}), "; ".join(filter(None, notes))))
     return made
 
 
-def _note(done: set[str] | None, groups: set[str], snapshot: Snapshot, step: str) -> str:
-    if snapshot.steps[step].kind in ("export", "report", "ingest"):
+def _unfinished(dataset: Dataset, snapshot: Snapshot, pipeline: str, earlier: Sequence[str], step: str) -> str:
+    """What a run would still do: the groups whose input is not what the step had read."""
+    record = snapshot.steps[step]
+    if not record.reads:
         return ""
-    if done is None:
-        return "not run yet"
-    missing = 0 if WHOLE in done else len(groups - done)
-    return f"not finished: {len(groups) - missing:,} of {len(groups):,} prompts" if missing else ""
+    narrows = STEPS[record.kind].narrows if record.kind in STEPS else None
+    lineage = lineage_of(record, earlier, pipeline, snapshot, narrows, f"step {record.name!r}")
+    view = View(dataset.path, snapshot, lineage, record.fields.get("view", "main"))
+    current = digests(readable(view, frozenset(record.reads)))
+    last = last_runs(dataset, pipeline, step)
+    if not last:
+        return "not run yet" if current else ""
+    if record.scope == "dataset":
+        return "not finished" if work_for_whole(dataset, pipeline, step, current).todo else ""
+    missing = sum(last.get(group) != digest for group, digest in current.items())
+    return f"not finished: {len(current) - missing:,} of {len(current):,} prompts" if missing else ""
 
 
 def _resting_on_nothing(frames: dict[str, pl.DataFrame]) -> dict[str, int]:
