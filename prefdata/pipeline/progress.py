@@ -9,7 +9,7 @@ from hashlib import blake2b
 import polars as pl
 
 from prefdata.dataset import Dataset, View
-from prefdata.dataset.parts import COMMIT, scan
+from prefdata.dataset.parts import COMMIT, scan, shard_of
 from prefdata.dataset.view import WHOLE
 from prefdata.pipeline.step import CONSENSUS
 from prefdata.schema import KEYS, Row, make_id
@@ -68,7 +68,7 @@ def digests(tables: Mapping[str, pl.LazyFrame]) -> dict[str, str]:
         ).struct.json_encode(),  # tags may change under one id
         "responses": pl.col("response_id"),
         "annotations": pl.concat_str("annotation_id", "revision", pl.col("target_ids").list.join(","), separator=" "),
-        "preferences": pl.col("preference_id"),
+        "preferences": pl.struct("preference_id", "scores", "weight", "edges").struct.json_encode(),
         "token_scores": pl.concat_str("response_id", "prompt_id", "scorer", "kind", separator=" ", ignore_nulls=True),
     }
     read = [rows.select("group_id", keys[table].alias("key")) for table, rows in tables.items()]
@@ -110,6 +110,7 @@ def work_for_groups(
     *,
     again: AskAgain | None = None,
     order: Iterable[str],
+    shard: int | None = None,
 ) -> Work:
     """What a group-scope step has to do.
 
@@ -120,54 +121,48 @@ def work_for_groups(
         current: what each group's input is now.
         again: what is to be asked again, in groups whose input may be the same.
         order: the groups that may be worked on, in order; `--limit` leaves the others as they are.
+        shard: the shard whose groups `current` holds; None: all of them.
     """
-    notes = _notes(dataset, fingerprint)
-    last = dict(
-        notes.filter(pl.col("pipeline") == pipeline)
-        .unique("group_id", keep="last", maintain_order=True)
-        .select("group_id", "digest")
-        .iter_rows()
-    )
-    runs = {
-        (group, digest): run
-        for group, digest, run in notes.with_columns(pl.coalesce("run", COMMIT).alias("run"))
-        .select("group_id", "digest", "run")
-        .iter_rows()
-    }
+    notes = _notes(dataset, fingerprint).with_columns(pl.coalesce("run", COMMIT).alias("run"))
+    mine = notes.filter(pl.col("pipeline") == pipeline).unique("group_id", keep="last", maintain_order=True)
+    last = {group: (digest, run) for group, digest, run in mine.select("group_id", "digest", "run").iter_rows()}
+    runs = {(group, digest): run for group, digest, run in notes.select("group_id", "digest", "run").iter_rows()}
     again = again or AskAgain()
-    back = any(last.get(group) != digest and (group, digest) in runs for group, digest in current.items())
-    asked_again = _asked_again(dataset, fingerprint) if back else {}
+    corrected = _corrected(dataset, fingerprint)
     todo: list[str] = []
     settled: list[Row] = []
     for group in order:
         digest = current.get(group)
         if digest is None:
             continue
-        if group in again.groups:
+        run = runs.get((group, digest), 0)
+        if group in again.groups or run <= corrected.get(group, 0):
             todo.append(group)
-        elif last.get(group) != digest:
-            run = runs.get((group, digest), 0)
-            if run > asked_again.get(group, 0):
-                settled.append(note(pipeline, fingerprint, group, digest, run))
-            else:
-                todo.append(group)
-    for group, digest in last.items():
-        if group not in current and digest != GONE and group != WHOLE:
+        elif last.get(group) != (digest, run):
+            settled.append(note(pipeline, fingerprint, group, digest, run))
+    for group, (digest, _) in last.items():
+        here = group != WHOLE and (shard is None or shard_of(group, dataset.shards) == shard)
+        if here and group not in current and digest != GONE:
             settled.append(note(pipeline, fingerprint, group, GONE))
     return Work(todo, settled, current, len(current), again.spared)
 
 
-def _asked_again(dataset: Dataset, fingerprint: str) -> dict[str, int]:
-    """By group, the last commit in which a judgement or response of the step stands that was asked again.
+def _corrected(dataset: Dataset, fingerprint: str) -> dict[str, int]:
+    """By group, the last commit in which an answer stands that corrects one of the step's, whatever step asked again.
 
-    A run before it is not brought back as it was: that would hide the better answer. The group is run instead, which
+    A run before it is not good enough, live or brought back: that would hide the better answer. The group is run, which
     copies the latest of everything.
     """
-    judged = scan(dataset.path, dataset.snapshot, "annotations", steps=[fingerprint]).filter(pl.col("revision") > 1)
-    drawn = scan(dataset.path, dataset.snapshot, "responses", steps=[fingerprint])
-    made_twice = drawn.filter((pl.col("finish_reason") == "error").any().over("response_id"))
-    rows = [rows.filter(pl.col("step") == fingerprint).select("group_id", COMMIT) for rows in (judged, made_twice)]
-    return dict(pl.concat(rows).group_by("group_id").agg(pl.col(COMMIT).max()).collect().iter_rows())
+    judged, drawn = dataset.rows("annotations"), dataset.rows("responses")
+    ours = pl.col("step") == fingerprint
+    retried = judged.filter((pl.col("revision") > 1) & (pl.col("source") != "human")).join(
+        judged.filter(ours).select("annotation_id"), on="annotation_id", how="semi"
+    )
+    failed = drawn.filter(ours & (pl.col("finish_reason") == "error")).select("response_id")
+    redrawn = drawn.filter(pl.col("finish_reason") != "error").join(failed, on="response_id", how="semi")
+    later = pl.concat([retried.select("group_id", COMMIT), redrawn.select("group_id", COMMIT)])
+    # The run that holds the better answer is itself good enough: anything before it is not.
+    return dict(later.group_by("group_id").agg(pl.col(COMMIT).max() - 1).collect().iter_rows())
 
 
 def work_for_whole(dataset: Dataset, pipeline: str, fingerprint: str, current: Mapping[str, str]) -> Work:

@@ -264,14 +264,19 @@ class Runtime:
         step, fingerprint = resolved.step, resolved.fingerprint
         view = self.dataset.view(lineage=lineage, name=step.view, shard=shard)
         tables = readable(view, resolved.reads)
-        order = view["prompts"].select("group_id").unique(maintain_order=True).collect()["group_id"].to_list()
+        order = _order(view)
+        if self.options.limit is not None:
+            whole = view if shard is None else self.dataset.view(lineage=lineage, name=step.view)
+            first = set(_order(whole)[: self.options.limit])
+            order = [group for group in order if group in first]
         work = progress.work_for_groups(
             self.dataset,
             self.key,
             fingerprint,
             digests(tables),
             again=self._again(resolved, lineage, shard),
-            order=order[: self.options.limit],
+            order=order,
+            shard=shard,
         )
         if work.notes:
             self._commit_notes(resolved, work.notes)
@@ -450,6 +455,11 @@ def check_capabilities(pipeline: Pipeline, engines: Mapping[str, Engine]) -> Non
                         f"{pipeline.where(step)}: it needs the capability {capability}, which the engine {name!r} "
                         f"does not have{hint}"
                     )
+
+
+def _order(view: View) -> list[str]:
+    """The groups of a view, in the order in which their prompts came in."""
+    return view["prompts"].select("group_id").unique(maintain_order=True).collect()["group_id"].to_list()
 
 
 def _of_groups(rows: pl.LazyFrame, groups: list[str]) -> pl.DataFrame:
