@@ -10,6 +10,7 @@ Ids are 32 hexadecimal characters (BLAKE2b, 128 bits) of *what was asked*, never
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -535,8 +536,8 @@ def _annotation_problem(row: Row) -> str | None:
         return f"it has scores although its status is {row['status']}"
     if len(scores) != len(targets):
         return f"it has {len(scores)} scores for {len(targets)} targets"
-    if any(score is None or score != score for score in scores):
-        return "a score is missing or not a number"
+    if any(score is None or not math.isfinite(score) for score in scores):
+        return "a score is missing or not a finite number"
     if row["protocol"] == "compare" and (len(scores) != 2 or abs(sum(scores) - 1) > 1e-6 or min(scores) < 0):
         return f"a comparison has two scores that are probabilities and sum to 1; these are {scores}"
     return None

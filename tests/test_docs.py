@@ -154,6 +154,24 @@ def test_the_readme_s_python_runs(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
 
 
+def test_the_labelling_page_runs(tmp_path: Path) -> None:
+    """What it labels, takes away, drops and restores leaves the dataset's live rows as they were before."""
+    (shown,) = [block.text for block in blocks("python") if block.page == "labelling.md"]
+    live = (
+        "{t: sorted(dataset.view()[t].collect()[k].to_list()) for t, k in prefdata.schema.KEYS.items() if t != 'calls'}"
+    )
+    program = "import prefdata.schema\n" + shown.replace("# Label:", f"before = {live}\n# Label:")
+    program = program.replace("# Take it away", f"labelled = {live}\n# Take it away").replace(
+        "dataset.restore", f"dropped = {live}\ndataset.restore"
+    )
+    program += (
+        f"\nassert before == {live}\nassert label in labelled['annotations'] and second not in dropped['responses']"
+    )
+    program += "\nassert second in before['responses'] and label not in before['annotations']"
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
 def pipelines() -> list[Block]:
     return [block for block in blocks("yaml") if "steps" in yaml.safe_load(block.text)]
 

@@ -32,7 +32,7 @@ def export(
     dataset: Folder,
     format: Annotated[str, typer.Option(help="trl-pairs, trl-pairs-conversational, lists, unpaired, ...")],
     out: Annotated[Path, typer.Option(help="The file to write.")],
-    from_step: Annotated[str | None, typer.Option("--from", help="Only what this `pair` step made.")] = None,
+    from_step: Annotated[str | None, typer.Option("--from", help="STEP or PIPELINE/STEP: only what it made.")] = None,
     view: Annotated[str, typer.Option(help="The named view whose drops hold beside main's.")] = "main",
     template: Annotated[str | None, typer.Option(help="A model whose chat template makes the prompts.")] = None,
     ties: Annotated[bool, typer.Option("--ties", help="Write pairs of equal worth too, with p 0.5.")] = False,

@@ -11,6 +11,7 @@ from rich.markup import escape
 from prefdata.cli.screen import errors, output, table
 
 if TYPE_CHECKING:
+    from prefdata.dataset import Dataset
     from prefdata.pipeline.status import Status
 
 Pipeline = Annotated[str, typer.Argument(help="A YAML file, or the name of a recipe.", show_default=False)]
@@ -38,7 +39,7 @@ def run(
 ) -> None:
     """Run a pipeline. What is done is not done again; Ctrl-C and run it again as you like.
 
-    Example: `prefdata run quickstart --dataset runs/mine --set ingest.path=prompts.jsonl --budget 5.00usd`
+    Example: `prefdata run quickstart --dataset runs/mine --set prompts.path=prompts.jsonl --budget 5.00usd`
 
     Exit codes: 0 all done; 1 an error; 3 stopped by the budget or because an engine was gone; 130 and 143 stopped by
     Ctrl-C or SIGTERM. After 3, 130 and 143 what was done is kept: the same command goes on from there.
@@ -116,7 +117,21 @@ def show(
 
     opened = Dataset(dataset, at)
     _show(status(opened, pipeline=pipeline))
-    shown = opened.pairs().unique("group_id", keep="first", maintain_order=True).head(pairs)  # of different prompts
+    if pairs:
+        _show_pairs(opened, pairs)
+
+
+def _show_pairs(opened: Dataset, count: int) -> None:
+    import polars as pl
+
+    found = opened.pairs()
+    if found.is_empty():
+        empty = opened.preferences.select(pl.len()).collect().item() == 0
+        why = (
+            "no preferences are live" if empty else "no live preference holds two responses, one better than the other"
+        )
+        output.print(f"no pairs to show: {why}")
+    shown = found.unique("group_id", keep="first", maintain_order=True).head(count)  # of different prompts
     for number, pair in enumerate(shown.to_dicts(), start=1):
         output.print(f"\n[bold]pair {number}[/]  {escape(_short(pair['prompt'], 300))}")
         output.print(f"  [green]chosen[/]   {pair['score_chosen']:.3f}  {escape(_short(pair['chosen'], 400))}")

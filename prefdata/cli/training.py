@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,7 +21,9 @@ def train(
     max_steps: Annotated[int | None, typer.Option("--steps", min=1, help="Optimiser steps.")] = None,
     lora: Annotated[int | None, typer.Option(min=0, help="Rank of the LoRA adapters; 0 trains all weights.")] = None,
     plugin: Annotated[list[str] | None, typer.Option("--plugin", help="A Python file that registers losses.")] = None,
-    sets: Annotated[list[str] | None, typer.Option("--set", help="Any other option: key=value.")] = None,
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", help="Any other option, or one of the loss: key=value.")
+    ] = None,
 ) -> None:
     """Train a model on an exported file, and write a folder that transformers loads.
 
@@ -32,6 +35,7 @@ def train(
     from prefdata.errors import PrefdataError
     from prefdata.train import TrainConfig
     from prefdata.train import train as run_training
+    from prefdata.train.data import check_file
     from prefdata.train.errors import TrainError
 
     given: dict[str, Any] = {}
@@ -58,9 +62,10 @@ def train(
     if plugin:
         given["plugins"] = [*given.get("plugins", ()), *plugin]
     try:
-        if given.get("model"):
-            given["model"] = resolve(str(given["model"]))
-        result = run_training(TrainConfig.from_mapping(given, where), say=lambda line: errors.print(escape(line)))
+        asked = TrainConfig.from_mapping(given, where)
+        check_file(asked.data)
+        asked = replace(asked, model=resolve(asked.model))
+        result = run_training(asked, say=lambda line: errors.print(escape(line)))
     except TrainError as error:
         raise PrefdataError(str(error)) from error
     output.print(escape(str(result.out)))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import re
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -13,13 +16,12 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
-from prefdata.dataset import texts
+from prefdata.dataset import labels, texts
 from prefdata.dataset.log import Log, Plan, Snapshot, StepRecord, sync_folder, write_synced
 from prefdata.dataset.parts import COMMIT, scan, to_arrow, write_parts
 from prefdata.dataset.view import Lineage, View, full_lineage
 from prefdata.errors import DataError
-from prefdata.schema import KEYS, SCHEMA_VERSION, TARGETS, Row, arrow_table, check_annotations, make_id
-from prefdata.schema import drop as drop_row
+from prefdata.schema import KEYS, SCHEMA_VERSION, Row, arrow_table, check_annotations, make_id
 
 MARKER = "prefdata.json"
 Made = Mapping[str, Sequence[Row]] | Mapping[str, pl.DataFrame] | Mapping[str, Sequence[Row] | pl.DataFrame]
@@ -70,14 +72,16 @@ class Dataset:
         """
         folder = Path(path)
         if not (folder / MARKER).exists():
-            if folder.exists() and any(folder.iterdir()):
+            if folder.exists() and any(entry.name != "log" and entry.suffix != ".tmp" for entry in folder.iterdir()):
                 raise DataError(f"{folder} is not empty and holds no dataset: name a new folder")
             (folder / "log").mkdir(parents=True, exist_ok=True)
             made = datetime.now(UTC).isoformat(timespec="seconds")
             marker = {"schema": SCHEMA_VERSION, "uid": uuid.uuid4().hex, "shards": shards, "created": made}
             temporary = folder / f".{uuid.uuid4().hex}.tmp"
             write_synced(temporary, json.dumps(marker, indent=1).encode())
-            temporary.rename(folder / MARKER)
+            with contextlib.suppress(FileExistsError):  # of two that make it at once, one wins and both open it
+                os.link(temporary, folder / MARKER)
+            temporary.unlink()
             sync_folder(folder)
         return cls(folder)
 
@@ -198,9 +202,8 @@ class Dataset:
         config = {"enable_external_access": "false"}  # the tables, and no file or address
         with duckdb.connect(":memory:", config=config) as connection:
             try:
-                for table in connection.get_table_names(query):
-                    if table in view:
-                        connection.register(table, view[table].collect().to_arrow())
+                for table in set(view) & set(re.findall(r"\w+", query.lower())):  # DuckDB's own list binds the query
+                    connection.register(table, view[table].collect().to_arrow())
                 found = connection.sql(query)
                 frame = pl.DataFrame() if found is None else pl.from_arrow(found.to_arrow_table())
             except duckdb.Error as error:
@@ -262,20 +265,33 @@ class Dataset:
         key = KEYS.get(table)
         if key is None:
             return list(rows)
-        known = self._known(table, [row[key] for row in rows])
+        free = set(self.snapshot.free_steps)  # what only a pipeline made is live no longer than its pipeline
+        known = self.latest(table, [row[key] for row in rows])
         fresh: dict[str, Row] = {}
-        for row in rows:
-            if row[key] in fresh:
-                continue
+        for row in self.revised(rows, known) if table == "annotations" else rows:
             old = known.get(row[key])
-            if old is None:
+            there = old is not None and (old["step"] in free if table not in _STEPLESS else True)
+            if row[key] not in fresh and not (there and row.get("revision") == (old or {}).get("revision")):
                 fresh[row[key]] = dict(row)
-            elif table == "annotations" and _said(old) != _said(row):
-                fresh[row[key]] = {**row, "revision": old["revision"] + 1}
         return list(fresh.values())
 
-    def _known(self, table: str, ids: Sequence[str]) -> dict[str, Row]:
-        """The latest row of each of these ids, live or not."""
+    def revised(self, rows: Sequence[Row], known: Mapping[str, Row] | None = None) -> list[Row]:
+        """Annotations with the revision that each has here: the known row's where it says the same, else the next.
+
+        Args:
+            rows: rows of `annotations`.
+            known: what `latest` returns for their ids.
+        """
+        if known is None:
+            known = self.latest("annotations", [row["annotation_id"] for row in rows])
+        made = []
+        for row in rows:
+            old = known.get(row["annotation_id"])
+            made.append({**row, "revision": old["revision"] + (_said(old) != _said(row))} if old else dict(row))
+        return made
+
+    def latest(self, table: str, ids: Sequence[str]) -> dict[str, Row]:
+        """The latest row of each of these ids, live or not; of annotations the highest revision."""
         wanted = pl.DataFrame({KEYS[table]: ids}, schema={KEYS[table]: pl.String})
         found = self.rows(table).join(wanted.lazy(), on=KEYS[table], how="semi", maintain_order="left")
         order = ["revision", COMMIT] if table == "annotations" else [COMMIT]
@@ -286,58 +302,17 @@ class Dataset:
 
         Args:
             rows: rows of `annotations`, at least target_ids, protocol, annotator, and scores or labels or text. A task
-                is its targets, protocol and aspect, unless `key` names it. group_id and prompt_id are looked up.
+                is its targets, protocol and aspect, unless `key` names it. target, group_id and prompt_id are looked
+                up; prompt_id stays null where the targets stand under different prompts.
             store: the name of where they come from.
 
         Returns:
             The annotation ids, in order.
 
         Raises:
-            DataError: a target that the dataset does not have, or scores that do not fit.
+            DataError: a target that the dataset does not have, or scores that do not fit; nothing is added then.
         """
-        step = f"labels:{store}"
-        given = [dict(row) for row in rows]
-        targets = {row["target_ids"][0] for row in given if row.get("target_ids")}
-        contexts = self._contexts(targets)
-        made: list[Row] = []
-        for number, row in enumerate(given, start=1):
-            context = contexts.get((row.get("target_ids") or [""])[0])
-            if context is None:
-                raise DataError(f"label {number}: the dataset has no response or prompt {row.get('target_ids')}")
-            person, task = row.get("annotator"), row.pop("key", None)
-            if not person:
-                raise DataError(f"label {number}: it does not say whose it is (annotator)")
-            row = {"target": "response", "aspect": "overall", "status": "ok", "source": "human", **context, **row}
-            if task is None:
-                task = [row["prompt_id"], sorted(row["target_ids"]), row["protocol"], row["aspect"]]
-            made.append({**row, "annotation_id": make_id("label", store, task, person), "step": step, "replicate": 0})
-        check_annotations(made, "label")
-        old = self._known("annotations", [row["annotation_id"] for row in made])
-        stamp = datetime.now(UTC)
-        for row in made:
-            before = old.get(row["annotation_id"])
-            row["revision"] = before["revision"] + 1 if before else 1
-            row.setdefault("created_at", stamp)
-            old[row["annotation_id"]] = row
-        hidden = set(self.view().dropped.filter(pl.col("table") == "annotations")["id"])
-        back = [
-            {**drop_row("annotations", row, reason="labelled again", restore=True), "step": step}
-            for row in made
-            if row["annotation_id"] in hidden
-        ]
-        record = StepRecord(step=step, name=step, kind="labels")
-        self.commit({"annotations": made, "drops": back}, f"{len(made)} labels", steps=[record])
-        return [row["annotation_id"] for row in made]
-
-    def _contexts(self, ids: Iterable[str]) -> dict[str, Row]:
-        """group_id and prompt_id of responses, prompts, preferences and annotations, by id."""
-        wanted = pl.DataFrame({"id": list(ids)}, schema={"id": pl.String}).lazy()
-        found: dict[str, Row] = {}
-        for table in TARGETS.values():
-            rows = self.rows(table).select(pl.col(KEYS[table]).alias("id"), "group_id", "prompt_id")
-            for row in rows.join(wanted, on="id", how="semi").collect().to_dicts():
-                found[row.pop("id")] = row
-        return found
+        return labels.label(self, rows, store)
 
     def unlabel(self, ids: Iterable[str], *, store: str = "labels") -> int:
         """Take labels away, with all their revisions; return how many there were."""
@@ -345,24 +320,13 @@ class Dataset:
 
     def drop(self, table: str, ids: Iterable[str], *, reason: str, view: str = "main", store: str = "labels") -> int:
         """Hide rows by a person's decision, which no step overrules; return how many rows there were."""
-        return self._decide(table, ids, reason=reason, view=view, store=store, restore=False)
+        return labels.decide(self, table, ids, reason=reason, view=view, store=store, restore=False)
 
     def restore(
         self, table: str, ids: Iterable[str], *, reason: str = "restored", view: str = "main", store: str = "labels"
     ) -> int:
         """Bring back rows that a step or a person dropped, and keep them; return how many rows there were."""
-        return self._decide(table, ids, reason=reason, view=view, store=store, restore=True)
-
-    def _decide(self, table: str, ids: Iterable[str], *, reason: str, view: str, store: str, restore: bool) -> int:
-        step = f"labels:{store}"
-        rows = [
-            {**drop_row(table, row, reason=reason, view=view, restore=restore), "step": step}
-            for row in self._known(table, list(ids)).values()
-        ]
-        if rows:
-            record = StepRecord(step=step, name=step, kind="labels")
-            self.commit({"drops": rows}, f"{'restore' if restore else 'drop'} {len(rows)} {table}", steps=[record])
-        return len(rows)
+        return labels.decide(self, table, ids, reason=reason, view=view, store=store, restore=True)
 
     # Showing
 

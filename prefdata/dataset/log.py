@@ -116,18 +116,23 @@ class Snapshot:
         """The fingerprints of the live steps that are called so: `step`, or `pipeline/step`.
 
         Raises:
-            DataError: no live step is called so.
+            DataError: no live step is called so, or several are.
         """
         called: dict[str, set[str]] = {}
+        owners: dict[str, set[str]] = {}
         for (pipeline, _), plan in self.plans.items():
             for step in plan.steps:
                 for name in (name_of(step), f"{pipeline}/{name_of(step)}"):
                     called.setdefault(name, set()).add(step)
+                    owners.setdefault(name, set()).add(pipeline)
         found: set[str] = set()
         for name in names:
             if name not in called:
                 known = ", ".join(sorted(name for name in called if "/" not in name)) or "none"
                 raise DataError(f"no live step is called {name!r} (there are: {known})")
+            if len(called[name]) > 1:
+                choices = ", ".join(f"{pipeline}/{name}" for pipeline in sorted(owners[name]))
+                raise DataError(f"several live steps are called {name!r}: say which ({choices})")
             found |= called[name]
         return frozenset(found)
 
@@ -215,10 +220,10 @@ def _read(path: Path, number: int) -> Commit:
         message=entry["message"],
         parts=tuple(Part(**{**part, "steps": tuple(part["steps"])}) for part in entry.get("parts", ())),
         steps=tuple(
-            StepRecord(**{**step, "inputs": tuple(step["inputs"]), "reads": tuple(step["reads"])})
+            StepRecord(**{**step, "inputs": tuple(step["inputs"]), "reads": tuple(step.get("reads", ()))})
             for step in entry.get("steps", ())
         ),
-        plan=Plan(**{**plan, "steps": tuple(plan["steps"]), "reads": tuple(plan["reads"])}) if plan else None,
+        plan=Plan(**{**plan, "steps": tuple(plan["steps"]), "reads": tuple(plan.get("reads", ()))}) if plan else None,
     )
 
 

@@ -56,7 +56,7 @@ def full_lineage(snapshot: Snapshot, pipeline: str | None = None) -> Lineage:
     known = sorted({name for name, _ in snapshot.plans})
     if pipeline is not None and pipeline not in known:
         raise DataError(f"this dataset has no pipeline {pipeline!r} (there are: {', '.join(known) or 'none'})")
-    wanted = None if pipeline is None else _with_read(snapshot, pipeline)
+    wanted = None if pipeline is None else with_read(snapshot, pipeline)
     runs = tuple(
         (pipeline_key(*key), step)
         for key, plan in snapshot.plans.items()
@@ -66,7 +66,7 @@ def full_lineage(snapshot: Snapshot, pipeline: str | None = None) -> Lineage:
     return Lineage(runs, snapshot.free_steps)
 
 
-def _with_read(snapshot: Snapshot, pipeline: str) -> set[str]:
+def with_read(snapshot: Snapshot, pipeline: str) -> set[str]:
     """A pipeline and those that it reads, and that these read."""
     found: set[str] = set()
     waiting = [pipeline]
@@ -135,9 +135,9 @@ class View(Mapping[str, pl.LazyFrame]):
             .collect()
         )
 
-    def _of_lineage(self, table: str) -> pl.LazyFrame:
+    def _of_lineage(self, table: str, *, narrowed: bool = True) -> pl.LazyFrame:
         """Lineage, `from` and last run: the first two rules."""
-        narrow = self.lineage.narrow.get(table)
+        narrow = self.lineage.narrow.get(table) if narrowed else None
         steps = self.lineage.steps if narrow is None else self.lineage.steps & narrow
         rows = scan(self.root, self.snapshot, table, steps=steps, shard=self.shard)
         runs = self._runs.filter(pl.col("step").is_in(list(steps)))
@@ -153,9 +153,9 @@ class View(Mapping[str, pl.LazyFrame]):
             live |= pl.col("_whole").fill_null(False)
         return rows.filter(live)
 
-    def _one_each(self, table: str) -> pl.LazyFrame:
+    def _one_each(self, table: str, *, narrowed: bool = True) -> pl.LazyFrame:
         """Highest revision, then one row for each id: the first for prompts, the last for all else."""
-        rows, key = self._of_lineage(table), KEYS[table]
+        rows, key = self._of_lineage(table, narrowed=narrowed), KEYS[table]
         if table == "responses":
             rows = rows.filter(pl.col("finish_reason").ne_missing("error"))
         if table == "annotations":
@@ -179,10 +179,10 @@ class View(Mapping[str, pl.LazyFrame]):
         last = last.unique(["table", "id"], keep="last", maintain_order=True)
         return last.filter(~pl.col("restore").fill_null(False)).select("table", "id", "reason", "step", "group_id")
 
-    def undropped(self, table: str) -> pl.LazyFrame:
+    def undropped(self, table: str, *, narrowed: bool = True) -> pl.LazyFrame:
         """The rows of a table before masks: all the rules but the last."""
         ids = self.dropped.filter(pl.col("table") == table).select(pl.col("id").alias(KEYS[table]))
-        rows = self._one_each(table)
+        rows = self._one_each(table, narrowed=narrowed)
         return rows if ids.is_empty() else rows.join(ids.lazy(), on=KEYS[table], how="anti", maintain_order="left")
 
     def _masked(self, table: str) -> pl.LazyFrame:
@@ -204,8 +204,11 @@ class View(Mapping[str, pl.LazyFrame]):
 
     @cached_property
     def prompt_ids(self) -> pl.DataFrame:
-        """One column, prompt_id: the prompts in the view. A dropped prompt hides what was derived from it."""
-        links = self.undropped("prompts").select(id="prompt_id", parent="parent_id").collect()
+        """One column, prompt_id: the prompts in the view, those that `from` leaves out too.
+
+        A dropped prompt hides what was derived from it.
+        """
+        links = self.undropped("prompts", narrowed=False).select(id="prompt_id", parent="parent_id").collect()
         return with_ancestors(links).rename({"id": "prompt_id"})
 
     @cached_property

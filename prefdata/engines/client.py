@@ -246,12 +246,17 @@ class Client:
         money = engine.price.money(reply.prompt_tokens, reply.completion_tokens) if engine.price else None
         if self._cache:
             self._cache.put(call_id, reply, money=money, seconds=seconds, attempts=attempts, payer=self._payer)
+            # Another process may have asked at the same moment: both go on with the answer that was kept.
+            standing = self._cache.get(call_id)
+            answer = standing.reply if standing else reply
+        else:
+            answer = reply
         for usage in (self.usage, gate.usage):
             usage.pay(reply.prompt_tokens, reply.completion_tokens, money)
         if self._budget:
             self._budget.pay(reply.prompt_tokens, reply.completion_tokens, money)
-        call = _call_row(engine, call_id, step, reply, money, seconds, attempts)
-        return Answer(reply, _status(reply), call_id, call=call)
+        call = _call_row(engine, call_id, step, answer, money, seconds, attempts)
+        return Answer(answer, _status(answer), call_id, call=call)
 
     def _failed(
         self, engine: Engine, gate: _Gate, failure: RequestError, call_id: str, step: str, seconds: float, attempts: int

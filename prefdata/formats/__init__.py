@@ -6,7 +6,7 @@ from prefdata.formats.lists import training_lists
 from prefdata.formats.pairs import pairs_from_lists
 from prefdata.formats.readers import READERS, read
 from prefdata.formats.unpaired import unpaired_from_lists
-from prefdata.formats.writers import WRITERS, Writer, Written, write
+from prefdata.formats.writers import WRITERS, Writer, Written, name_problem, write
 
 __all__ = [
     "READERS",
@@ -15,6 +15,7 @@ __all__ = [
     "Reader",
     "Writer",
     "Written",
+    "name_problem",
     "pairs_from_lists",
     "read",
     "training_lists",

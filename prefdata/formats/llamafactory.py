@@ -68,10 +68,8 @@ def write_llamafactory(rows: pl.DataFrame, path: Path) -> None:
     it is `NAME.valid.json`, listed as `NAME_valid`; give that as `eval_dataset`.
 
     Raises:
-        DataError: the file's name does not end in .json, or dataset_info.json is there and is not a JSON object.
+        DataError: the file would be dataset_info.json itself, or that is there and is not a JSON object.
     """
-    if path.suffix.lower() != ".json":
-        raise DataError(f"{path}: LLaMA-Factory goes by the end of the name; let it be .json")
     if path.name == INFO:
         raise DataError(f"{path}: LLaMA-Factory keeps its list of datasets there; give the file another name")
     info_path = path.with_name(INFO)

@@ -9,7 +9,7 @@ import polars as pl
 from prefdata.errors import DataError
 from prefdata.formats.columns import PAIRS, PAIRS_OPTIONAL, complete_lists
 from prefdata.formats.lists import RANKED
-from prefdata.formats.template import ChatTemplate, single_user_text
+from prefdata.formats.template import NEEDS_TEMPLATE, ChatTemplate, single_user_text
 from prefdata.formats.turns import answer_messages, changes_speaker, flattened
 
 
@@ -247,7 +247,7 @@ def _plain(
         return pl.Series([True]).new_from_index(0, edges.height), Counter()
     alone = (single_user_text(frame).is_not_null() & frame["tools"].is_null()).gather(edges["row"])
     several = _either(changes_speaker(texts), sides)
-    reasons = Counter({"needs --template": int((~alone).sum()), "several turns": int((alone & several).sum())})
+    reasons = Counter({NEEDS_TEMPLATE: int((~alone).sum()), "several turns": int((alone & several).sum())})
     return alone & ~several, reasons
 
 

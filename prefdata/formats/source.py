@@ -174,10 +174,8 @@ def records(source: str | Path, *, within: str | None = None) -> Iterator[Record
         path = path / within
     if path.is_dir():
         if not ((path / "state.json").is_file() or (path / "dataset_dict.json").is_file()):
-            wanted = f"{within}, or " if within else ""
-            raise DataError(
-                f"{path} is a folder that holds neither {wanted}the state.json of datasets' save_to_disk: name a file"
-            )
+            lacks = f"neither {within} nor the" if within else "no"
+            raise DataError(f"{path} is a folder that holds {lacks} state.json of datasets' save_to_disk: name a file")
         return _saved_dataset(path)
     if not path.is_file():
         raise DataError(f"there is no file {path}")

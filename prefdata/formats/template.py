@@ -13,6 +13,9 @@ from prefdata.formats.conversation import split_turns
 from prefdata.formats.turns import changes_speaker
 from prefdata.schema import Row
 
+NEEDS_TEMPLATE = "multi-turn prompts need --template MODEL (or a conversational format)"
+"""Why a prompt that is more than one user message is left out of a format of texts."""
+
 _SENTINEL = "prefdata marks where an answer stands"
 
 

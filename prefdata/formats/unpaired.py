@@ -9,7 +9,7 @@ import polars as pl
 
 from prefdata.formats.columns import UNPAIRED, UNPAIRED_OPTIONAL
 from prefdata.formats.pairs import distinct_edges
-from prefdata.formats.template import ChatTemplate, single_user_text
+from prefdata.formats.template import NEEDS_TEMPLATE, ChatTemplate, single_user_text
 from prefdata.formats.turns import answer_messages, changes_speaker
 
 SHUFFLED_BY = 20240607
@@ -120,6 +120,6 @@ def _holdable(
     alone = single_user_text(frame).is_not_null() & frame["tools"].is_null()
     alone = alone.gather(texts["row"].gather(rows["at"]))
     several = changes_speaker(texts).gather(rows["at"])
-    left_out["needs --template"] = int((~alone).sum())
+    left_out[NEEDS_TEMPLATE] = int((~alone).sum())
     left_out["several turns"] = int((alone & several).sum())
     return rows.filter(alone & ~several)

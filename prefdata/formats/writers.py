@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import polars as pl
 import pyarrow as pa
@@ -117,6 +117,20 @@ WRITERS: dict[str, Writer] = {
 """Every format that can be written, by the name that `prefdata export` knows."""
 
 
+def name_problem(format: str, out: PurePath) -> str | None:
+    """Why a file of this name would not be read as the format that it holds; None where it is.
+
+    Args:
+        format: a key of WRITERS.
+        out: the file.
+    """
+    if WRITERS[format].schema is None:
+        return None if out.suffix.lower() == ".json" else "LLaMA-Factory goes by the end of the name; let it be .json"
+    if out.suffix.lower() == ".parquet":
+        return None
+    return f"{format!r} is written as Parquet; name a file that ends in .parquet"
+
+
 def write(
     lists: pl.DataFrame,
     format: str,
@@ -140,13 +154,16 @@ def write(
         meta: further keys for the footer (commit, step, view), where they become `prefdata.commit` and so on.
 
     Raises:
-        DataError: the format is not known, an option does not go with it, the template cannot be used, the file cannot
-            be written, or it would hold no row: then the message tells why.
+        DataError: the format is not known, an option or the file's name does not go with it, the template cannot be
+            used, the file cannot be written, or it would hold no row: then the message tells why.
     """
     writer = WRITERS.get(format)
     if writer is None:
         known = ", ".join(sorted(WRITERS))
         raise DataError(f"there is no format {format!r} to write{suggestion(format, WRITERS)} (known: {known})")
+    problem = name_problem(format, out)
+    if problem and not out.is_dir():  # which is refused as such where it is written
+        raise DataError(f"{out}: {problem}")
     if template is not None and not writer.templated:
         raise DataError(f"the format {format!r} holds messages, which take no --template; leave it out")
     asked = Asked(ChatTemplate(template) if template is not None else None, ties, from_lists)

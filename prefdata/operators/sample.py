@@ -105,7 +105,7 @@ class Sample(GroupStep):
         return self
 
     async def run(self, group: Group, context: Context) -> Rows:
-        """The draws for each prompt of the group.
+        """The draws for each prompt of the group; where a step derived prompts from others, for the derived ones.
 
         Raises:
             PipelineError: two of the engines are the same model, so that their responses would be one.
@@ -116,7 +116,7 @@ class Sample(GroupStep):
         if self.temperature == 0 and self.n > 1:
             context.log(f"at temperature 0 the {self.n} draws from an engine are equal; n: 1 would do")
         work = []
-        for prompt in group.prompts:
+        for prompt in group.to_answer():
             names = list(engines)
             if self.mode == "pool":
                 names = chosen_from_pool(prompt["prompt_id"], identities, self.m or len(names))

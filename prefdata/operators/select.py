@@ -17,7 +17,7 @@ from prefdata.errors import PipelineError
 from prefdata.operators.evidence import VALID, selected
 from prefdata.pipeline.registry import nearest, step
 from prefdata.pipeline.step import CONSENSUS, Context, TableStep
-from prefdata.schema import KEYS, PASSED_THROUGH, Row
+from prefdata.schema import KEYS, PASSED_THROUGH, SCHEMAS, Row
 
 _TOKENS = re.compile(
     r"""\s+
@@ -37,6 +37,9 @@ _ACROSS_ROWS = {
     *("covar_pop", "array_agg", "string_agg", "listagg", "row_number", "rank", "dense_rank", "lag", "lead"),
     *("first_value", "last_value", "unnest"),
 }
+
+_EXTRAS = {"responses": ("n_chars", "prompt_tags", "prompt_source"), "prompts": ("n_turns", "n_chars")}
+"""What `_with_extras` adds to a table."""
 
 
 def row_expression(text: str) -> pl.Expr:
@@ -105,6 +108,19 @@ class Where(TableStep):
         row_expression(keep)
         return keep
 
+    @model_validator(mode="after")
+    def _names_columns(self) -> Where:
+        """Refuse a wrong column here, before any earlier step has paid for a call."""
+        columns = [*SCHEMAS[self.table].names, *_EXTRAS.get(self.table, ())]
+        columns.remove(PASSED_THROUGH)
+        for name in row_expression(self.keep).meta.root_names():
+            if name == PASSED_THROUGH:
+                raise ValueError(f"keep names the column {name!r}, which is carried along and no step reads")
+            if name not in columns:
+                hint = nearest(name, columns) or f" (it has: {', '.join(columns)})"
+                raise ValueError(f"keep names the column {name!r}, which {self.table} does not have{hint}")
+        return self
+
     def inputs(self) -> frozenset[str]:
         """The table that it drops from, and the prompts that responses are shown with."""
         if self.table == "annotations":
@@ -115,22 +131,14 @@ class Where(TableStep):
         """The drops."""
         rows = _with_extras(self.table, tables).drop(PASSED_THROUGH)
         expression = row_expression(self.keep)
-        for name in expression.meta.root_names():
-            if name not in rows.columns:
-                hint = nearest(name, rows.columns)
-                raise PipelineError(
-                    f"{self.kind}: keep names the column {name!r}, which {self.table} does not have{hint}"
-                )
         try:
             kept = rows.select(expression.alias("kept")).to_series()
         except PolarsError as error:
-            raise PipelineError(f"{self.kind}: keep: {self.keep!r} does not work on {self.table}: {error}") from error
+            raise PipelineError(f"keep: {self.keep!r} does not work on {self.table}: {error}") from error
         if len(kept) == 1 != len(rows):
             kept = kept.new_from_index(0, len(rows))
         if kept.dtype != pl.Boolean or len(kept) != len(rows):
-            raise PipelineError(
-                f"{self.kind}: keep: {self.keep!r} is not true or false for each row: it is {kept.dtype}"
-            )
+            raise PipelineError(f"keep: {self.keep!r} is not true or false for each row: it is {kept.dtype}")
         unknown = kept.is_null().sum()
         dropped = rows.with_columns(kept.alias("kept")).filter(~pl.col("kept").fill_null(False))
         note = f", {unknown} of them because it is unknown (null)" if unknown else ""

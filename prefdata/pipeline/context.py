@@ -90,7 +90,7 @@ class RunContext:
             answer = await self.asker.ask(engine, request, step=self.fingerprint, revision=revision)
         if answer.call:
             self.calls.append({**answer.call, "step": self.fingerprint})
-            if not answer.call["cached"]:
+            if not answer.call["cached"] and not answer.call.get("error"):
                 self.billed.add(answer.call_id)
         return answer
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from prefdata.dataset import Lineage, Snapshot, StepRecord
 from prefdata.dataset.log import name_of
-from prefdata.dataset.view import pipeline_key
+from prefdata.dataset.view import pipeline_key, with_read
 from prefdata.engines.base import Engine
 from prefdata.errors import PipelineError
 from prefdata.pipeline.registry import nearest
@@ -113,7 +113,11 @@ def lineage_of(
             raise PipelineError(
                 f"{where}: reads names the pipeline {other!r}, which this dataset does not have{nearest(other, known)}"
             )
-        runs += [(pipeline_key(other), fingerprint) for fingerprint in plan.steps]
+        runs += [
+            (pipeline_key(read), fingerprint)
+            for read in sorted(with_read(snapshot, other))  # what rests on rows of a third pipeline needs these, too
+            for fingerprint in (snapshot.plans[(read, 0)].steps if (read, 0) in snapshot.plans else ())
+        ]
         names.update({f"{other}/{name_of(fingerprint)}": fingerprint for fingerprint in plan.steps})
     narrow: dict[str, frozenset[str]] = {}
     sources: set[str] = set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 import polars as pl
@@ -70,3 +71,12 @@ def timeless(rows: Rows) -> str:
     return canonical_json(
         {table: [{k: v for k, v in row.items() if k != "created_at"} for row in made] for table, made in rows.items()}
     )
+
+
+def unanswered(table: str, rows: pl.DataFrame | list[Row]) -> Counter[str]:
+    """How many rows of a table hold no answer, by why not."""
+    if isinstance(rows, pl.DataFrame):
+        return Counter()  # computed, not asked for
+    if table == "annotations":
+        return Counter(row["status"] for row in rows if row["status"] != "ok")
+    return Counter("failed" for row in rows if table == "responses" and row.get("finish_reason") == "error")

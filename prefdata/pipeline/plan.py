@@ -19,6 +19,7 @@ from prefdata.dataset.dataset import MARKER
 from prefdata.engines import RequestCache, call_id_of, revised
 from prefdata.engines.base import Answer, Engine, Reply, Request
 from prefdata.pipeline.display import Display
+from prefdata.pipeline.progress import GONE, last_runs, note
 from prefdata.pipeline.run import make_engines, run_blocking
 from prefdata.pipeline.runtime import Options, Runtime, StepResult
 from prefdata.pipeline.spec import Pipeline, engine_names, load
@@ -196,5 +197,13 @@ class _DryRuntime(Runtime):
         unknown = any(plan.calls for plan in self.asker.plans.values())
         if unknown and "drops" in step.writes:
             self.asker.inexact = True
+            self._undrop(self.resolved[position].fingerprint)
             return
         await super()._run_step(position, done)
+
+    def _undrop(self, fingerprint: str) -> None:
+        """Take back what a filter dropped in earlier runs: with other rows before it, it might drop none of it."""
+        groups = last_runs(self.dataset, self.key, fingerprint)
+        gone = [note(self.key, fingerprint, group, GONE) for group in groups]
+        if gone:
+            self.dataset.commit({"progress": gone}, "nothing is dropped")

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import polars as pl
 
 from prefdata.dataset import Dataset
+from prefdata.dataset.parts import COMMIT
 from prefdata.engines import Budget, Client, RequestCache, engine_from_config
 from prefdata.engines.base import Engine
 from prefdata.errors import PipelineError
@@ -74,17 +75,38 @@ def run(
         )
 
 
+class Billed:
+    """The calls whose price some row of the dataset states, also those that another process commits meanwhile."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset, self.calls, self._read = dataset, set[str](), 0
+        self._refresh()
+
+    def states(self, call_id: str) -> bool:
+        """Whether a call was paid for and recorded; failed calls cost nothing and are not meant."""
+        if call_id not in self.calls:
+            self._refresh()
+        return call_id in self.calls
+
+    def _refresh(self) -> None:
+        number = self.dataset.snapshot.number
+        if number > self._read:
+            new = (pl.col(COMMIT) > self._read) & ~pl.col("cached") & pl.col("error").is_null()
+            self.calls.update(self.dataset.rows("calls").filter(new).select("call_id").collect()["call_id"])
+            self._read = number
+
+
 async def _run(
     pipeline: Pipeline, dataset: Dataset, options: Options, budget: str | None, display: Display, halt: Halt
 ) -> RunResult:
     engines = make_engines(pipeline)
-    billed = set(dataset.rows("calls").filter(~pl.col("cached")).select("call_id").collect()["call_id"])
+    billed = Billed(dataset)
     client = Client(
         engines,
         RequestCache(),
         payer=dataset.uid,
         budget=Budget.parse(budget) if budget else None,
-        recorded=billed.__contains__,
+        recorded=billed.states,
     )
     runtime = Runtime(
         dataset,
@@ -95,7 +117,7 @@ async def _run(
         display=display,
         usage=client.usage,
         halt=halt,
-        billed=billed,
+        billed=billed.calls,
     )
     restore = _handle_signals(halt, display)
     try:
@@ -140,7 +162,7 @@ def _handle_signals(halt: Halt, display: Display) -> Callable[[], None]:
 
 
 def _stop(halt: Halt, display: Display, number: signal.Signals) -> None:
-    halt.stop(f"stopped by {number.name}; run the same command again to go on", SIGNALS[number])
+    halt.stop(f"stopped by {number.name}", SIGNALS[number])
     display.say("stopping: what is in flight is finished and committed (again to stop at once)")
 
 

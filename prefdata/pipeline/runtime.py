@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ from prefdata.pipeline import progress
 from prefdata.pipeline.context import Asker, Halt, RunContext, StoppedError
 from prefdata.pipeline.display import Display, spent_text
 from prefdata.pipeline.fingerprint import Resolved, lineage_of, resolve
-from prefdata.pipeline.made import Made, checked, fresh, signed, timeless, without_copies
+from prefdata.pipeline.made import Made, checked, fresh, signed, timeless, unanswered, without_copies
 from prefdata.pipeline.progress import AskAgain, Work, digests, readable, to_ask_again
 from prefdata.pipeline.spec import Pipeline, engine_names
 from prefdata.pipeline.step import Group, GroupStep, Sink, SourceStep, Step, TableStep
@@ -52,6 +53,8 @@ class StepResult:
     fingerprint: str
     groups: int = 0
     rows: dict[str, int] = field(default_factory=dict)
+    unanswered: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    """By table, how many of the rows hold no answer, by status (responses: `failed`)."""
     seconds: float = 0.0
 
 
@@ -167,15 +170,17 @@ class Runtime:
     def _report(self, step: Step, done: StepResult) -> None:
         if isinstance(step, Sink):
             return  # it says itself what it wrote
-        made = ", ".join(f"{count:,} {table}" for table, count in done.rows.items() if count and table in KEYS)
-        dropped = done.rows.get("drops")
-        if dropped:
-            made = ", ".join(filter(None, [made, f"{dropped:,} drops"]))
-        what = made or ("up to date" if not done.groups else "nothing new")
-        if done.groups or done.rows:
-            self.display.say(f"{done.name}: {what} ({done.groups:,} groups, {done.seconds:.1f} s)")
-        else:
-            self.display.say(f"{done.name}: {what}")
+        parts = []
+        for table, count in done.rows.items():
+            if count and table in (*KEYS, "drops"):
+                unanswered = ", ".join(f"{n:,} {status}" for status, n in sorted(done.unanswered[table].items()))
+                parts.append(f"{count:,} {table}" + (f" ({unanswered})" if unanswered else ""))
+        if parts:
+            self.display.say(f"{done.name}: {', '.join(parts)} ({done.groups:,} groups, {done.seconds:.1f} s)")
+        elif done.groups:
+            self.display.say(f"{done.name}: nothing to make ({done.groups:,} groups)")
+        elif not self.halt.reason:
+            self.display.say(f"{done.name}: up to date")
         logger.info("%s %s so far: %s", self.pipeline.name, done.name, spent_text(self.usage) or "no calls")
 
     async def _run_step(self, position: int, done: StepResult) -> None:
@@ -233,6 +238,8 @@ class Runtime:
         for group in work.todo:
             for table, rows in groups[group].items():
                 merged.setdefault(table, []).extend(rows)
+        # A changed judgement of a known id is its next revision: those who had read the old one are to see that.
+        merged["annotations"] = self.dataset.revised(merged.get("annotations", []))
         self._commit(resolved, merged, work.todo, work, done)
         if work.notes:
             self._commit_notes(resolved, work.notes)
@@ -433,6 +440,7 @@ class Runtime:
         done.groups += len(notes) if notes[0]["group_id"] != WHOLE else 1
         for table, count in counts.items():
             done.rows[table] = done.rows.get(table, 0) + count
+            done.unanswered[table].update(unanswered(table, rows[table]))
 
     def _commit_notes(self, resolved: Resolved, notes: list[Row]) -> None:
         self.dataset.commit({"progress": notes}, f"{resolved.step.name}: {len(notes)} groups as they were before")

@@ -38,6 +38,19 @@ class Group:
     annotations: list[Row] = field(default_factory=list)
     preferences: list[Row] = field(default_factory=list)
 
+    def to_answer(self) -> list[Row]:
+        """The prompts to be answered: where an earlier step derived prompts, those and not what they were made from.
+
+        The turns of one imported conversation were not derived by a step: each is answered.
+        """
+        steps = {row["prompt_id"]: row.get("step") for row in self.prompts}
+        made_from = {
+            row["parent_id"]
+            for row in self.prompts
+            if row.get("parent_id") and steps.get(row["parent_id"], row.get("step")) != row.get("step")
+        }
+        return [row for row in self.prompts if row["prompt_id"] not in made_from]
+
     def responses_to(self, prompt_id: str) -> list[Row]:
         """The responses that were written under this prompt, sorted by id."""
         return [row for row in self.responses if row["prompt_id"] == prompt_id]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from prefdata.train.errors import TrainError, nearest
+from prefdata.train.losses import LOSSES
 
 SCHEDULES = ("linear", "cosine", "constant")
 OVERLONG = ("drop", "truncate", "error")
@@ -94,7 +95,8 @@ class TrainConfig:
     def from_mapping(cls, mapping: Mapping[str, Any], where: str = "train") -> TrainConfig:
         """Make a configuration from the keys of a YAML file or of a command line.
 
-        Numbers may be texts (YAML reads `1e-4` as one).
+        Numbers may be texts (YAML reads `1e-4` as one). `loss_options.NAME`, and a key that is no field but an option
+        of the loss that is named, are options of the loss; plugins are imported to know them.
 
         Args:
             mapping: field names and values.
@@ -104,9 +106,7 @@ class TrainConfig:
             TrainError: a key is unknown or missing, or its value cannot be used.
         """
         known = {entry.name: entry for entry in fields(cls)}
-        for name in mapping:
-            if name not in known:
-                raise TrainError(f"{where}: there is no key {name!r}{nearest(str(name), known)}")
+        mapping = _with_loss_options(mapping, list(known), where)
         for name, entry in known.items():
             required = entry.default is MISSING and entry.default_factory is MISSING
             if required and mapping.get(name) is None:
@@ -161,6 +161,33 @@ class TrainConfig:
         right_type = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
         if not right_type or not math.isfinite(value) or value < low or (above and value == low):
             raise TrainError(f"{name} is {kind} {bound}, not {value!r}")
+
+
+def _with_loss_options(mapping: Mapping[str, Any], known: list[str], where: str) -> dict[str, Any]:
+    """The mapping with all options of the loss under `loss_options`.
+
+    Raises:
+        TrainError: a key is neither a field nor an option of the loss.
+    """
+    fields_given = {name: value for name, value in mapping.items() if name in known}
+    others = {str(name): value for name, value in mapping.items() if name not in known}
+    if not others:
+        return fields_given
+    plugins = mapping.get("plugins") or ()
+    load_plugins((plugins,) if isinstance(plugins, str) else tuple(map(str, plugins)))
+    loss = str(mapping.get("loss") or TrainConfig.loss)
+    takes = list(LOSSES[loss].options) if loss in LOSSES else []
+    options: dict[str, Any] = {}
+    for name, value in others.items():
+        option = name.removeprefix("loss_options.")
+        if option == name and name not in takes:
+            hint = nearest(name, [*known, *takes]) or f" (nor is it an option of the loss {loss!r})"
+            raise TrainError(f"{where}: there is no key {name!r}{hint}")
+        options[option] = value
+    given = fields_given.get("loss_options") or {}
+    if not isinstance(given, Mapping):
+        raise TrainError(f"{where}: loss_options maps names to values, it is not {given!r}")
+    return {**fields_given, "loss_options": {**given, **options}}
 
 
 def load_plugins(plugins: tuple[str, ...]) -> None:

@@ -138,9 +138,18 @@ def read_preferences(path: Path) -> PreferenceData:
     )
 
 
-def _read_table(path: Path) -> pa.Table:
+def check_file(path: Path) -> None:
+    """Refuse a path where no file is: cheap, so that it can come before a model is looked for.
+
+    Raises:
+        TrainError: there is none.
+    """
     if not path.is_file():
-        raise TrainError(f"there is no file {path}")
+        raise TrainError(f"there is no file {path}: `data` names an exported Parquet file")
+
+
+def _read_table(path: Path) -> pa.Table:
+    check_file(path)
     try:
         return pq.ParquetFile(path).read()
     except (pa.ArrowException, OSError) as error:

@@ -77,8 +77,28 @@ class LossSpec:
     average: Literal["edges", "lists"]
 
     def __call__(self, lp: Tensor, ref: Tensor, batch: Batch, **options: Any) -> Tensor:
-        """The loss, a scalar tensor."""
-        return self.function(lp, ref, batch, **options)
+        """The loss, a scalar tensor.
+
+        Raises:
+            TrainError: the function failed, or what it returned is no scalar to be minimised.
+        """
+        import torch
+
+        try:
+            value = self.function(lp, ref, batch, **options)
+        except TrainError:
+            raise
+        except Exception as error:
+            raise TrainError(f"the loss {self.name!r} failed: {type(error).__name__}: {error}") from error
+        if not isinstance(value, torch.Tensor) or value.ndim:
+            is_ = f"a tensor of shape {list(value.shape)}" if isinstance(value, torch.Tensor) else repr(value)
+            raise TrainError(
+                f"the loss {self.name!r} returns {is_}, no scalar tensor: end with batch.mean_over_edges or "
+                "batch.mean_over_lists"
+            )
+        if lp.requires_grad and not value.requires_grad:
+            raise TrainError(f"the loss {self.name!r} has no gradient: it does not depend on lp, or detaches it")
+        return value
 
     def mass(self, batch: Batch) -> Tensor:
         """By how much a micro-batch counts in the mean over the whole batch, a scalar tensor."""

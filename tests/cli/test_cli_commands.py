@@ -66,9 +66,10 @@ def test_a_budget_that_is_spent_is_exit_code_3(command: Command, tmp_path: Path)
 
 
 def test_a_failed_step_is_exit_code_1(command: Command, made: Path) -> None:
-    said = command("run", "mine.yaml", "--set", "select.where.keep=no_such > 3")
+    said = command("run", "mine.yaml", "--set", "select.where.keep=n_tokens + 3")
     assert said.code == 1 and "Traceback" not in said.err + said.out
-    assert said.err.splitlines()[-1].startswith("error: step 'select.where'") and "no_such" in said.err
+    last = said.err.splitlines()[-1]
+    assert last.startswith("error: step 'select.where'") and last.count("select.where") == 1
 
 
 def test_plan(command: Command, made: Path) -> None:
@@ -122,6 +123,39 @@ def test_export(command: Command, made: Path) -> None:
     assert command("export", made, "--format", "lists", "--out", "out/l.parquet", "--from", "pair").code == 0
 
 
+def test_show_says_why_there_are_no_pairs(command: Command, made: Path) -> None:
+    command("run", "mine.yaml", "--dataset", "none", "--set", "pair.min_gap=1000")
+    assert "no pairs to show: no preferences are live" in command("show", "none", "--pairs", 2).out
+    assert "no pairs to show" not in command("show", "none").out + command("show", made, "--pairs", 2).out
+
+
+def test_an_export_of_nothing_says_which_nothing(command: Command, made: Path) -> None:
+    export = ("--format", "lists", "--out", "l.parquet")
+    before = command("export", made, *export)
+    kept = Path("l.parquet").read_bytes()
+    assert before.code == 0
+    command("run", "mine.yaml", "--dataset", "none", "--set", "pair.min_gap=1000")
+    live = command("export", "none", *export)
+    assert live.code == 1 and "no preferences are live: 'pair' made none, or all of them were dropped" in live.err
+    assert "l.parquet, which an earlier export wrote, was left as it was" in live.err
+    assert Path("l.parquet").read_bytes() == kept
+    narrowed = command("export", made, *export, "--from", "sample")
+    assert narrowed.code == 1 and "no preferences made by 'sample' are live" in narrowed.err
+    (Path("bare.yaml")).write_text(yaml.safe_dump({"engines": ENGINES, "steps": STEPS[:2]}, sort_keys=False))
+    command("run", "bare.yaml")
+    bare = command("export", "runs/bare", "--format", "lists", "--out", "other.parquet")
+    assert bare.code == 1 and "no step makes preferences, and there are no imported or human" in bare.err
+    assert "earlier export" not in bare.err
+
+
+@pytest.mark.parametrize("path", [".", "README.md", "~/x.parquet", "../x.parquet", "sub"])
+def test_a_pipeline_exports_to_files_of_its_kind(command: Command, tmp_path: Path, path: str) -> None:
+    steps = [*STEPS, {"export": {"format": "lists", "path": path}}]
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"engines": ENGINES, "steps": steps}, sort_keys=False))
+    said = command("plan", "mine.yaml")
+    assert said.code == 1 and "step 'export'" in said.err and "file" in said.err
+
+
 def test_report(command: Command, made: Path) -> None:
     said = command("report", made)
     assert (said.code, said.out) == (0, "runs/mine/report.html\n") or said.out.endswith("runs/mine/report.html\n")
@@ -156,6 +190,8 @@ MISTAKES = [
     (("run", "mine.yaml", "--retry", "unread"), "the statuses are abstain, failed"),
     (("run", "mine.yaml", "--dataset", "full"), "full is not empty and holds no dataset: name a new folder"),
     (("plan", "mine.yaml", "--set", "sample.n=many"), "mine.yaml, line 15, step 'sample': key 'n' is 'many'"),
+    (("plan", "mine.yaml", "--set", "select.where.keep=n_token > 3"), "does not have; did you mean 'n_tokens'?"),
+    (("export", "runs/mine", "--format", "lists", "--out", "x"), "name a file that ends in .parquet"),
     (("show", "nowhere"), "nowhere is no dataset"),
     (("show", "runs/mine", "--at", "99"), "there is no commit 99"),
     (("show", "runs/mine", "--pipeline", "mime"), "this dataset has no pipeline 'mime' (there are: mine)"),
@@ -174,11 +210,12 @@ MISTAKES = [
     (("models", "fetch", "gpt"), "no model is called 'gpt'"),
     (("cache", "prune"), "say what to forget"),
     (("train",), "the key 'data' is missing"),
-    (("train", "--data", "x", "--model", "gpt", "--out", "m"), "there is no model 'gpt'"),
+    (("train", "--data", "mine.yaml", "--model", "gpt", "--out", "m"), "there is no model 'gpt'"),
+    (("train", "--data", "x", "--model", "gpt", "--out", "m"), "there is no file x: `data` names an exported"),
     (("train", "nowhere.yaml"), "nowhere.yaml cannot be read"),
     (("train", "--set", "lr"), "--set lr: it is written key=value"),
     (("train", "--set", "lr=[1"), "--set lr=[1: the value is not YAML"),
-    (("train", "--data", "x", "--model", "full", "--out", "m"), "the folder full holds no model"),
+    (("train", "--data", "mine.yaml", "--model", "full", "--out", "m"), "the folder full holds no model"),
     (("train", "--data", "x", "--out", "m", "--set", "learning_rat=1"), "did you mean 'learning_rate'"),
 ]
 

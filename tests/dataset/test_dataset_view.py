@@ -192,3 +192,47 @@ def test_shards_hold_the_same_rows(tmp_path: Path) -> None:
     assert one.counts() == four.counts()
     groups = [set(column(four.view(shard=shard)["prompts"], "group_id")) for shard in range(4)]
     assert sum(len(group) for group in groups) == len(set.union(*groups)) == 12
+
+
+def test_a_label_across_prompts_is_joint(ds: Dataset) -> None:
+    ds.add_import(toy("What is two plus two?"), source="toy", fields={"n": 2})
+    by_prompt = ds.responses.group_by("prompt_id").agg(pl.col("response_id").first()).collect()["response_id"].to_list()
+    (label,) = ds.label([{"target_ids": by_prompt, "protocol": "compare", "scores": [1, 0], "annotator": "human:b"}])
+    assert column(ds.annotations.filter(pl.col("annotation_id") == label), "prompt_id") == [None]
+
+
+def test_a_label_of_a_prompt_finds_out_what_it_is_about(ds: Dataset) -> None:
+    (one,) = column(ds.prompts, "prompt_id")
+    ds.label([{"target_ids": [one], "protocol": "score", "scores": [3], "annotator": "human:b"}])
+    assert column(ds.annotations.filter(pl.col("target") == "prompt"), "target_ids") == [[one]]
+
+
+def test_decisions_about_nothing_are_refused(ds: Dataset) -> None:
+    with pytest.raises(DataError, match="no row 'nope'"):
+        ds.drop("responses", ["nope"], reason="x")
+    with pytest.raises(DataError, match="cannot be dropped"):
+        ds.drop("response", ids_of(ds), reason="x")
+    with pytest.raises(DataError, match="as a list"):
+        ds.drop("responses", ids_of(ds)[0], reason="x")
+    with pytest.raises(DataError, match="takes a list"):
+        ds.label({"target_ids": ids_of(ds)[:1]})  # type: ignore[arg-type]
+
+
+def test_sql_joins_by_name_and_reaches_no_file(ds: Dataset, tmp_path: Path) -> None:
+    assert ds.sql("select count(*) n from prompts join responses using (prompt_id)").to_dicts() == [{"n": 3}]
+    (tmp_path / "x.csv").write_text("a\n1\n")
+    for query in (f"select * from read_csv('{tmp_path}/x.csv')", f"copy (select 1) to '{tmp_path}/y.csv'"):
+        with pytest.raises(DataError, match="query failed"):
+            ds.sql(query)
+
+
+def test_infinite_scores_are_refused(ds: Dataset) -> None:
+    with pytest.raises(DataError, match="finite"):
+        row = {"target_ids": ids_of(ds)[:1], "protocol": "score", "scores": [float("inf")], "annotator": "human:b"}
+        ds.label([row])
+
+
+def test_a_dataset_half_made_is_finished(tmp_path: Path) -> None:
+    (tmp_path / "ds" / "log").mkdir(parents=True)
+    (tmp_path / "ds" / ".0123.tmp").write_text("{")
+    assert Dataset.create(tmp_path / "ds").counts()["prompts"] == 0

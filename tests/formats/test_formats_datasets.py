@@ -17,6 +17,7 @@ import pytest
 
 from prefdata.errors import DataError
 from prefdata.formats import Imported, pairs_from_lists, read, training_lists
+from prefdata.formats.template import NEEDS_TEMPLATE
 from prefdata.schema import arrow_table
 
 JsonLines = Callable[..., Path]
@@ -73,8 +74,8 @@ def test_hh_real(data_folder: Path, preferred: Preferred) -> None:
     pairs, lost = pairs_from_lists(lists, conversational=True)
     assert (lists.height, pairs.height, left_out, lost) == (3894, 3894, Counter(), Counter())
     plain, lost = pairs_from_lists(lists)
-    assert plain.height + lost["needs --template"] == 3894
-    assert lost["needs --template"] == sum(len(row["messages"]) > 1 for row in taken.rows["prompts"])
+    assert plain.height + lost[NEEDS_TEMPLATE] == 3894
+    assert lost[NEEDS_TEMPLATE] == sum(len(row["messages"]) > 1 for row in taken.rows["prompts"])
 
 
 def test_hh_reads_the_same_from_parquet_and_from_json_lines(tmp_path: Path, data_folder: Path) -> None:

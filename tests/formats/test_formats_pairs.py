@@ -15,6 +15,7 @@ from prefdata import schema
 from prefdata.errors import DataError
 from prefdata.formats import pairs_from_lists, unpaired_from_lists
 from prefdata.formats.conversation import join_turns, split_turns
+from prefdata.formats.template import NEEDS_TEMPLATE
 
 
 def shown(pairs: pl.DataFrame, *columns: str) -> list[tuple[Any, ...]]:
@@ -159,7 +160,7 @@ def test_the_standard_form_holds_one_user_message(tables: Tables) -> None:
     tables.preference(tables.prompt("tools?", tools="[]"), ["x", "y"], [1.0, 0.0])
     tables.preference(tables.prompt("plain"), ["x", "y"], [1.0, 0.0])
     pairs, left_out = pairs_from_lists(tables.lists())
-    assert (pairs["prompt"].to_list(), left_out) == (["plain"], Counter({"needs --template": 3}))
+    assert (pairs["prompt"].to_list(), left_out) == (["plain"], Counter({NEEDS_TEMPLATE: 3}))
     pairs, left_out = pairs_from_lists(tables.lists(), conversational=True)
     assert (pairs.height, left_out) == (4, Counter())
     assert several in pairs["prompt"].to_list()
@@ -334,6 +335,6 @@ def test_unpaired_forms(tables: Tables) -> None:
     several = [schema.message("user", "a"), schema.message("assistant", "b"), schema.message("user", "c")]
     tables.preference(tables.prompt(several), ["x"], [1.0], kind="unpaired")
     rows, left_out = unpaired_from_lists(tables.lists())
-    assert (rows.height, left_out) == (0, Counter({"needs --template": 1}))
+    assert (rows.height, left_out) == (0, Counter({NEEDS_TEMPLATE: 1}))
     rows, left_out = unpaired_from_lists(tables.lists(), conversational=True)
     assert rows.select("prompt", "completion").row(0) == (several, [schema.message("assistant", "x")])

@@ -69,11 +69,13 @@ def test_broken_files_are_sentences(tmp_path: Path) -> None:
         (written("i.jsonl.gz", b"not gzip"), r"i\.jsonl\.gz, row 1: it cannot be read"),
         (written("j.txt", b"x"), r"j\.txt: the end of its name says none of"),
         (tmp_path / "missing.jsonl", r"there is no file .*missing\.jsonl"),
-        (tmp_path, "is a folder that holds neither"),
+        (tmp_path, "is a folder that holds no state.json of"),
     ]
     for path, sentence in cases:
         with pytest.raises(DataError, match=sentence):
             list(records(path))
+    with pytest.raises(DataError, match=r"holds neither x\.parquet nor the state\.json of datasets' save_to_disk"):
+        list(records(tmp_path, within="x.parquet"))
 
 
 def test_unknown_formats_and_options_name_the_nearest(tmp_path: Path) -> None:

@@ -221,6 +221,10 @@ def test_what_cannot_be_asked(lists: pl.DataFrame, tmp_path: Path) -> None:
         write(lists, "lists", tmp_path / "x.parquet", template=str(tmp_path))
     with pytest.raises(DataError, match="is a folder; name the file to write"):
         write(lists, "lists", tmp_path)
+    for name in ("README.md", "x", "x.json"):
+        with pytest.raises(DataError, match=r"'lists' is written as Parquet; name a file that ends in \.parquet"):
+            write(lists, "lists", tmp_path / name)
+        assert not (tmp_path / name).exists()
     with pytest.raises(EngineError, match="no model 'nowhere'"):
         write(lists, "trl-pairs", tmp_path / "x.parquet", template="nowhere")
     (tmp_path / "folder").mkdir()
@@ -257,7 +261,8 @@ def test_a_write_that_fails_leaves_what_was_there(
 
 @pytest.mark.parametrize("format", sorted(WRITERS))
 def test_every_format_writes_the_same_bytes_twice(lists: pl.DataFrame, tmp_path: Path, format: str) -> None:
-    paths = [tmp_path / str(number) / "out.json" for number in range(2)]
+    ending = "json" if WRITERS[format].schema is None else "parquet"
+    paths = [tmp_path / str(number) / f"out.{ending}" for number in range(2)]
     for path in paths:
         write(lists, format, path)
     assert paths[0].read_bytes() == paths[1].read_bytes()

@@ -63,8 +63,13 @@ def test_where_selects_from_other_tables() -> None:
 
 
 def test_where_names_the_nearest_column() -> None:
-    with pytest.raises(PipelineError, match="'n_token', which responses does not have; did you mean 'n_tokens'"):
-        dropped(Where(keep="n_token > 3"))
+    """When the pipeline is read: no call is paid for before."""
+    with pytest.raises(ValidationError, match="'n_token', which responses does not have; did you mean 'n_tokens'"):
+        Where(keep="n_token > 3")
+    with pytest.raises(ValidationError, match="'n_tokens', which prompts does not have; did you mean 'n_turns'"):
+        Where(table="prompts", keep="n_tokens > 3")
+    with pytest.raises(ValidationError, match="'meta', which is carried along and no step reads"):
+        Where(keep="meta is null")
 
 
 @pytest.mark.parametrize("keep", ["n_tokens", "n_tokens + 1"])

@@ -7,10 +7,28 @@ from typing import Any
 
 import polars as pl
 import pytest
+import yaml
 
 from prefdata.dataset import Dataset
 from prefdata.errors import PipelineError
+from prefdata.pipeline.plan import plan
+from prefdata.pipeline.registry import step
+from prefdata.pipeline.spec import parse
 from prefdata.pipeline.status import status
+from prefdata.pipeline.step import TableStep
+from prefdata.schema import prompt
+
+
+@step("test.persona")
+class Persona(TableStep):
+    """Derives one prompt from each root, with a system turn."""
+
+    reads, writes = frozenset({"prompts"}), frozenset({"prompts"})
+
+    def run(self, tables: Any, context: Any) -> Any:
+        said = {"kind": "persona", "text": "Be brief."}
+        rows = tables["prompts"].to_dicts()
+        return {"prompts": [prompt(row["messages"], parent=row, condition=said) for row in rows]}
 
 
 def ids(frame: pl.LazyFrame, key: str) -> set[str]:
@@ -240,8 +258,102 @@ def test_setting_back_half_way_costs_nothing(line: Any, monkeypatch: pytest.Monk
 
 
 def test_a_step_that_breaks_is_a_sentence_and_keeps_the_rest(line: Any) -> None:
-    line.edit("select.where", keep="no_such_column > 3")
+    line.edit("select.where", keep="n_tokens")  # a number is no condition; only running tells
     with pytest.raises(PipelineError, match=r"select\.where"):
         line.run()
     line.edit("select.where", keep="n_tokens > 3")
     assert line.run().usage.calls == 0
+
+
+def test_shards_hold_what_one_would(line: Any) -> None:
+    line.run()
+    one = line.live()
+    line.dataset_name = "sharded"
+    Dataset.create(line.path, shards=3)
+    assert line.run(limit=5).usage.calls == 0  # the request cache has them all
+    assert len(line.live()["prompts"]) == 5
+    line.run()
+    assert line.live() == one
+    assert all(not step.rows for step in line.run().steps)
+    line.edit("select.where", keep="n_tokens > 20")
+    line.run()
+    line.edit("select.where", keep="n_tokens > 3")
+    line.run()
+    assert line.live() == one
+
+
+def test_a_corrected_ranking_of_a_file_turns_its_pair(line: Any) -> None:
+    def write(ranking: str) -> None:
+        row = '{"prompt": "Q", "responses": [{"text": "a"}, {"text": "b"}], "ranking": %s, "annotator": "human:x"}'
+        (line.folder / "ranked.jsonl").write_text(row % ranking + "\n")
+
+    line.steps = [{"ingest": {"format": "ranked", "path": "ranked.jsonl"}}, {"pair": {}}]
+    write("[[0], [1]]")
+    line.run()
+    assert line.ds.pairs()["chosen"].to_list() == ["a"]
+    write("[[1], [0]]")
+    line.run()
+    assert line.ds.pairs()["chosen"].to_list() == ["b"]
+    write("[[0], [1]]")
+    line.run()
+    assert line.ds.pairs()["chosen"].to_list() == ["a"]
+
+
+def test_a_retried_judgement_is_not_lost_when_an_edit_is_set_back(line: Any) -> None:
+    line.engines["judge"]["prose_every"] = 2
+    line.run()
+    unparsed = line.ds.annotations.filter(pl.col("status") == "unparsed").collect().height
+    assert unparsed > 0
+    line.edit("sample", n=4)
+    line.engines["judge"].pop("prose_every")
+    line.run()
+    while line.ds.annotations.filter(pl.col("status") == "unparsed").collect().height:
+        line.run(retry=["unparsed"])
+    line.edit("sample", n=3)
+    assert line.run().usage.calls == 0
+    assert line.ds.annotations.filter(pl.col("status") == "unparsed").collect().is_empty()
+
+
+def test_what_a_pipeline_let_go_can_be_imported(line: Any) -> None:
+    line.run()
+    line.write_prompts(f"What is {n} plus {n}, and why?" for n in range(7))
+    line.run()
+    gone = line.ds.rows("prompts").join(line.ds.prompts, on="prompt_id", how="anti").collect().drop("_commit", "step")
+    assert gone.height == 1
+    assert line.ds.add_import({"prompts": gone}, source="prompts", fields={})["prompts"] == 1
+    assert len(line.live()["prompts"]) == 8
+    assert line.ds.add_import({"prompts": gone}, source="prompts", fields={})["prompts"] == 0
+
+
+def test_a_plan_counts_what_a_filter_may_bring_back(line: Any) -> None:
+    line.steps = [
+        *line.steps[:2],
+        {"aggregate.mean": {"name": "people", "from": ["labels"]}},
+        {"select.threshold": {"min": 0.5, "unscored": "keep"}},
+        {"judge.compare": {"engine": "judge"}},
+    ]
+    line.run(limit=1)
+    first = line.ds.responses.collect()["response_id"].to_list()
+    said = {"protocol": "score", "annotator": "human:x"}
+    line.ds.label([{**said, "target_ids": [one], "scores": [0.0]} for one in first[:2]])
+    line.edit("judge.compare", card="honesty")
+    line.run(limit=1)
+    line.ds.label([{**said, "target_ids": [one], "scores": [1.0]} for one in first[:2]])
+    text = yaml.safe_dump({"engines": line.engines, "steps": line.steps}, sort_keys=False)
+    planned = plan(parse(text, file="line.yaml", folder=line.folder, name="line"), line.path, limit=2)
+    assert not planned.exact
+    assert line.run(limit=2).usage.calls <= planned.calls
+
+
+@pytest.mark.parametrize("narrowed", [False, True])
+def test_derived_prompts_are_answered_and_not_their_roots(line: Any, narrowed: bool) -> None:
+    line.steps.insert(1, {"test.persona": {"name": "persona"}})
+    if narrowed:
+        line.edit("sample", **{"from": ["persona"]})
+    line.run()
+    roots = line.ds.prompts.filter(pl.col("parent_id").is_null()).collect()["prompt_id"].to_list()
+    assert len(roots) == 8 and line.ds.prompts.collect().height == 16
+    answered = set(line.ds.responses.collect()["prompt_id"])
+    assert len(answered) == 8 and not answered & set(roots)
+    line.ds.drop("prompts", roots[:1], reason="no")
+    assert len(set(line.ds.responses.collect()["prompt_id"])) == 7

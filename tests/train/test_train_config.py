@@ -56,3 +56,18 @@ def test_refusals(change: dict[str, Any], message: str) -> None:
     with pytest.raises(TrainError) as caught:
         TrainConfig.from_mapping({**REQUIRED, **change}, "run.yaml")
     assert str(caught.value) == message
+
+
+def test_options_of_the_loss_stand_beside_the_others(tmp_path: Path) -> None:
+    plugin = tmp_path / "own_losses.py"
+    plugin.write_text(
+        "from prefdata.train import loss\n\n\n@loss('own')\n"
+        "def own(lp, ref, batch, *, margin=1.0, lora=0):\n    return lp.sum()\n"
+    )
+    given = {**REQUIRED, "plugins": [str(plugin)], "loss": "own", "margin": 2, "loss_options.lora": 3}
+    made = TrainConfig.from_mapping(given)
+    assert (made.loss_options, made.lora) == ({"margin": 2, "lora": 3}, 8)
+    with pytest.raises(TrainError, match="there is no key 'margn'; did you mean 'margin'"):
+        TrainConfig.from_mapping({**REQUIRED, "plugins": [str(plugin)], "loss": "own", "margn": 2})
+    with pytest.raises(TrainError, match=r"there is no key 'qqq' \(nor is it an option of the loss 'dpo'\)"):
+        TrainConfig.from_mapping({**REQUIRED, "qqq": 2})

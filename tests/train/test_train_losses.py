@@ -207,3 +207,20 @@ def test_a_name_is_taken_once(monkeypatch: pytest.MonkeyPatch) -> None:
         @loss("dpo")
         def mine(lp: Any, ref: Any, batch: Batch) -> Any:
             return lp.sum()
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda lp, ref, batch: lp.no_such(), "the loss 'odd' failed: AttributeError: "),
+        (lambda lp, ref, batch: lp, r"the loss 'odd' returns a tensor of shape \[1, 2\], no scalar"),
+        (lambda lp, ref, batch: 3.0, "the loss 'odd' returns 3.0, no scalar"),
+        (lambda lp, ref, batch: lp.detach().sum(), "the loss 'odd' has no gradient"),
+    ],
+)
+def test_a_loss_of_ones_own_that_fails_is_named(function: Any, message: str) -> None:
+    from prefdata.train.losses import LossSpec
+
+    lp = torch.zeros(1, 2, requires_grad=True)
+    with pytest.raises(TrainError, match=message):
+        LossSpec("odd", function, frozenset(), "lists")(lp, torch.zeros(1, 2), None)  # type: ignore[arg-type]
