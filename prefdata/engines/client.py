@@ -161,15 +161,27 @@ class Client:
             self._gates[name] = gate
         return gate
 
-    def _check_budget(self, engine: Engine) -> None:
-        if self._budget is None:
-            return
-        if self._budget.unit == "usd" and engine.price is None and not getattr(engine, "free", False):
+    def check_prices(self) -> None:
+        """Refuse a budget in USD where an engine has no price and is not free.
+
+        Raises:
+            EngineError: with the engine and what to add.
+        """
+        for engine in self.engines.values():
+            self._check_price(engine)
+
+    def _check_price(self, engine: Engine) -> None:
+        priced = engine.price is not None or getattr(engine, "free", False)
+        if self._budget is not None and self._budget.unit == "usd" and not priced:
             raise EngineError(
                 f"a budget in USD needs the price of engine {engine.name!r}; add to it, in USD per million tokens: "
                 "price: {prompt: ..., completion: ...}, or give the budget in tokens"
             )
-        self._budget.check()
+
+    def _check_budget(self, engine: Engine) -> None:
+        self._check_price(engine)
+        if self._budget is not None:
+            self._budget.check()
 
     def _finished(self, call_id: str, task: asyncio.Task[Answer]) -> None:
         self._running.pop(call_id, None)

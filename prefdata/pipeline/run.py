@@ -108,6 +108,7 @@ async def _run(
         budget=Budget.parse(budget) if budget else None,
         recorded=billed.states,
     )
+    client.check_prices()  # before anything is asked: no later run would get further
     runtime = Runtime(
         dataset,
         pipeline,

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from prefdata.dataset import Dataset
-from prefdata.errors import PipelineError
+from prefdata.errors import EngineError, PipelineError
 from prefdata.pipeline.plan import plan
 from prefdata.pipeline.registry import step
 from prefdata.pipeline.spec import parse
@@ -357,3 +357,10 @@ def test_derived_prompts_are_answered_and_not_their_roots(line: Any, narrowed: b
     assert len(answered) == 8 and not answered & set(roots)
     line.ds.drop("prompts", roots[:1], reason="no")
     assert len(set(line.ds.responses.collect()["prompt_id"])) == 7
+
+
+def test_a_budget_in_money_without_a_price_is_refused_before_anything_is_asked(line: Any) -> None:
+    line.engines["judge"] = {"kind": "openai", "model": "m", "base_url": "http://127.0.0.1:9/v1"}
+    with pytest.raises(EngineError, match="needs the price of engine 'judge'"):
+        line.run(budget="1.00usd")
+    assert line.ds.rows("calls").collect().is_empty()
