@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import combinations
 from typing import Annotated, Any, Literal
 
@@ -56,6 +56,20 @@ def presented(pair: tuple[Row, Row], orders: Orders, replicate: int = 0) -> list
     return [swapped if coin else pair]
 
 
+def comparisons(
+    group: Group, pairs: Pairs, orders: Orders, context: Context, *, times: int = 1
+) -> Iterator[tuple[Row, Row, Row, int]]:
+    """Prompt, first shown, second shown and replicate of every comparison to make in a group."""
+    for prompt in group.prompts:
+        responses = group.responses_to(prompt["prompt_id"])
+        if len(responses) < 2:
+            context.log("a prompt with fewer than two responses has nothing to compare")
+        for pair in pairs_of(responses, pairs):
+            for replicate in range(times):
+                for first, second in presented(pair, orders, replicate):
+                    yield prompt, first, second, replicate
+
+
 @step("judge.compare")
 class Compare(TextJudge):
     """Ask a language model with a card which of two responses is better.
@@ -77,18 +91,10 @@ class Compare(TextJudge):
     async def run(self, group: Group, context: Context) -> Rows:
         """The comparisons of each prompt's responses."""
         engine = context.engine(self.engine)
-        work = []
-        for prompt in group.prompts:
-            responses = group.responses_to(prompt["prompt_id"])
-            if len(responses) < 2:
-                context.log("a prompt with fewer than two responses has nothing to compare")
-            for pair in pairs_of(responses, self.pairs):
-                for replicate in range(self.times):
-                    for first, second in presented(pair, self.orders or self.loaded.orders, replicate):
-                        work.append(self._judge(prompt, first, second, replicate, engine, context))
-        if not work:
+        shown = comparisons(group, self.pairs, self.orders or self.loaded.orders, context, times=self.times)
+        rows = await gather_all(self._judge(*one, engine, context) for one in shown)
+        if not rows:
             return {}
-        rows = await gather_all(work)
         criterion = self.loaded.compared_criterion
         return {"annotations": rows, **self.about(annotator_name(engine, self.loaded), engine, [criterion])}
 

@@ -16,7 +16,7 @@ from prefdata.schema import Row, Rows, annotation, message
 
 from .asking import CardStep, annotator_name, completed, meta, status_of
 from .card import Orders
-from .compare import Pairs, pairs_of, presented
+from .compare import Pairs, comparisons
 from .frame import label_message
 
 _LEAST_MASS = 0.5
@@ -57,17 +57,13 @@ class LabelProbs(CardStep):
     async def run(self, group: Group, context: Context) -> Rows:
         """The comparisons of each prompt's responses."""
         engine = context.engine(self.engine)
-        work = []
-        for prompt in group.prompts:
-            responses = group.responses_to(prompt["prompt_id"])
-            if len(responses) < 2:
-                context.log("a prompt with fewer than two responses has nothing to compare")
-            for pair in pairs_of(responses, self.pairs):
-                for first, second in presented(pair, self.orders or self.loaded.orders):
-                    work.append(self._judge(prompt, first, second, engine, context))
-        if not work:
+        shown = comparisons(group, self.pairs, self.orders or self.loaded.orders, context)
+        # Probabilities are read off, not drawn: a replicate would say the same.
+        rows = await gather_all(
+            self._judge(prompt, first, second, engine, context) for prompt, first, second, _ in shown
+        )
+        if not rows:
             return {}
-        rows = await gather_all(work)
         name = annotator_name(engine, self.loaded, "label-probs")
         return {"annotations": rows, **self.about(name, engine, [self.loaded.compared_criterion])}
 

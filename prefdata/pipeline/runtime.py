@@ -148,7 +148,7 @@ class Runtime:
             except (BudgetSpentError, EngineError) as error:
                 self.halt.stop(str(error), STOPPED, error)
             except StoppedError:
-                pass
+                pass  # told to stop: halt.reason says why, and the loop ends with it
             done.seconds = time.monotonic() - started
             result.steps.append(done)
             self._report(resolved.step, done)

@@ -140,8 +140,9 @@ def test_one_bad_aspect_leaves_the_others() -> None:
 
 @given(st.text())
 def test_no_text_breaks_the_parser(text: str) -> None:
-    parse_verdict(text)
-    parse_scores(text, FIVE)
+    verdict, scores = parse_verdict(text), parse_scores(text, FIVE)
+    assert verdict is None or verdict.winner in {"A", "B", "tie"}
+    assert scores is None or set(scores.values) <= set(FIVE)
 
 
 PROSE = st.text().filter(lambda text: "{" not in text and "<" not in text)
