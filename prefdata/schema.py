@@ -1,8 +1,8 @@
 """The tables of a dataset: Arrow schemas, ids, and the functions that make one row.
 
 Six tables carry the work (prompts, responses, annotations, preferences, token_scores, drops), three are leant on
-(criteria, annotators, calls), and one is the runtime's own (progress). A part on disk holds only the columns it fills;
-`arrow_table` makes such a part from rows, and `SCHEMAS` says what every reader sees.
+(criteria, annotators, calls), and two are kept for the house (progress, erased). A part on disk holds only the columns
+it fills; `arrow_table` makes such a part from rows, and `SCHEMAS` says what every reader sees.
 
 Ids are 32 hexadecimal characters (BLAKE2b, 128 bits) of *what was asked*, never of what came back.
 """
@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from prefdata.errors import DataError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Written to every commit. A dataset with a higher one is refused in a sentence."""
 
 Row = dict[str, Any]
@@ -236,6 +236,8 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("cached", pa.bool_()),
             ("attempts", _int),
             ("error", _string),
+            ("group_id", _string),
+            ("created_at", pa.timestamp("us", tz="UTC")),
         ]
     ),
     # The runtime's own: which run of a step over a group is the last one, and what that run had read.
@@ -249,6 +251,8 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("run", pa.int64()),
         ]
     ),
+    # Tombstones: rows that were erased, and are never to be made again. Of a whole group its id alone (table "groups").
+    "erased": pa.schema([("table", _string), ("id", _string)]),
 }
 
 KEYS: dict[str, str] = {

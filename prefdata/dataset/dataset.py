@@ -17,7 +17,8 @@ import polars as pl
 import pyarrow as pa
 
 from prefdata.dataset import labels, texts
-from prefdata.dataset.log import Log, Plan, Snapshot, StepRecord, sync_folder, write_synced
+from prefdata.dataset.erased import Erased, erased_from
+from prefdata.dataset.log import ConflictError, Log, Part, Plan, Snapshot, StepRecord, sync_folder, write_synced
 from prefdata.dataset.parts import COMMIT, scan, to_arrow, write_parts
 from prefdata.dataset.view import Lineage, View, full_lineage
 from prefdata.errors import DataError
@@ -60,6 +61,7 @@ class Dataset:
         self.shards: int = marker["shards"]
         self.at = at
         self.log = Log(self.path / "log")
+        self._erased = (0, Erased())
         self.log.snapshot(at)
 
     @classmethod
@@ -223,18 +225,48 @@ class Dataset:
     ) -> int:
         """Add rows, each of which has its `step`, in one commit; return the commit's number.
 
+        Rows that were erased are left out. Where this fails nothing is left behind.
+
         Raises:
             DataError: a row does not fit its table, or the dataset is pinned to an older commit.
+            OSError: the disk is full, or cannot be written.
         """
         if self.at is not None:
             raise DataError(f"{self.path} was opened at commit {self.at}; open it without `at` to write to it")
         tables: dict[str, pa.Table] = {}
         for table, given in rows.items():
-            made = to_arrow(table, given) if isinstance(given, pl.DataFrame) else arrow_table(table, given)
-            if made.num_rows:
-                tables[table] = made
-        parts = [part for table, made in tables.items() for part in write_parts(self.path, table, made, self.shards)]
-        return self.log.append(message, tuple(parts), tuple(steps), plan)
+            tables[table] = to_arrow(table, given) if isinstance(given, pl.DataFrame) else arrow_table(table, given)
+        while True:
+            seen, parts = self.snapshot.number, self._written(tables)
+            try:
+                return self.log.append(message, tuple(parts), tuple(steps), plan, seen=seen)
+            except ConflictError:  # somebody erased rows meanwhile, which may be among these: once more
+                self._unlink(parts)
+
+    def _written(self, tables: Mapping[str, pa.Table]) -> list[Part]:
+        parts: list[Part] = []
+        try:
+            for table, made in tables.items():
+                kept = self.erased.without(table, made) if self.erased else made
+                for part in write_parts(self.path, table, kept, self.shards):
+                    parts.append(part)  # one by one: of two that fit on the disk, the first is known
+        except OSError:
+            self._unlink(parts)
+            raise
+        return parts
+
+    def _unlink(self, parts: Iterable[Part]) -> None:
+        for part in parts:
+            (self.path / part.path).unlink(missing_ok=True)
+
+    @property
+    def erased(self) -> Erased:
+        """What was erased and is never to be made again; `commit` leaves such rows out."""
+        snapshot, (number, erased) = self.log.snapshot(), self._erased
+        if any(part.table == "erased" for commit in snapshot.commits[number:] for part in commit.parts):
+            erased = erased_from(self.path, snapshot)
+        self._erased = (snapshot.number, erased)
+        return erased
 
     def add_import(self, rows: Made, *, source: str, fields: Mapping[str, Any]) -> dict[str, int]:
         """Commit rows that came from outside any pipeline; rows that are already there are left alone.
@@ -265,6 +297,7 @@ class Dataset:
         key = KEYS.get(table)
         if key is None:
             return list(rows)
+        rows = [row for row in rows if not self.erased.holds(table, row)]
         free = set(self.snapshot.free_steps)  # what only a pipeline made is live no longer than its pipeline
         known = self.latest(table, [row[key] for row in rows])
         fresh: dict[str, Row] = {}

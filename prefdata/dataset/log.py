@@ -3,15 +3,21 @@
 A commit names the parts it adds, describes the steps that made them, and may carry a plan. It is written under a
 temporary name, synced, and linked to the next free number; a writer that loses the race takes the number after it. Link
 and not rename, because link fails where the name is taken, on network file systems too. Nothing is ever overwritten.
+
+A commit may also *replace* parts, of which its own hold the same rows (compact) or fewer (erase). Such a part carries
+the number of the commit that each of its rows came with, so that a reader of an older state finds its rows in it: the
+files that were replaced are needed by nobody, at no `--at`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import threading
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -24,13 +30,28 @@ from prefdata.schema import SCHEMA_VERSION
 
 @dataclass(frozen=True)
 class Part:
-    """One Parquet file: rows of one table and one shard, and the steps that made them."""
+    """One Parquet file: rows of one table and one shard.
+
+    Attributes:
+        table: of its rows.
+        path: within the dataset's folder.
+        rows: how many.
+        shard: of all its rows.
+        steps: that made them.
+        bytes: size of the file.
+        digest: BLAKE2b of the file (128 bits), in hexadecimal. Empty in datasets from before there was one.
+        commits: the lowest and the highest commit of its rows, where the file itself says which (`_commit`); None where
+            all its rows came with the commit that names it.
+    """
 
     table: str
     path: str
     rows: int
     shard: int = 0
     steps: tuple[str, ...] = ()
+    bytes: int = 0
+    digest: str = ""
+    commits: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -84,13 +105,25 @@ class Commit:
     parts: tuple[Part, ...] = ()
     steps: tuple[StepRecord, ...] = ()
     plan: Plan | None = None
+    replaces: tuple[str, ...] = ()
+    """Paths of earlier parts, of which this commit's hold what is left."""
+
+
+class ConflictError(Exception):
+    """What a commit rests on was changed by another one meanwhile: make it anew. Never seen by users."""
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The log up to one commit: what a reader pins."""
+    """The log up to one commit: what a reader pins.
+
+    Attributes:
+        commits: all up to it.
+        later: those after it, of which a reader of an old state needs to know what they replaced.
+    """
 
     commits: tuple[Commit, ...]
+    later: tuple[Commit, ...] = ()
 
     @property
     def number(self) -> int:
@@ -136,12 +169,21 @@ class Snapshot:
             found |= called[name]
         return frozenset(found)
 
-    def parts(self, table: str) -> Iterator[tuple[int, Part]]:
-        """The parts of a table with the number of the commit that added each, oldest first."""
-        for commit in self.commits:
+    @cached_property
+    def standing(self) -> dict[str, list[tuple[int, Part]]]:
+        """By table, the parts that hold the rows of `commits`, each with the first commit of its rows, oldest first.
+
+        What compact or erase put into their place meanwhile stands for parts that were replaced.
+        """
+        known = (*self.commits, *self.later)
+        replaced = {path for commit in known for path in commit.replaces}
+        found: dict[str, list[tuple[int, Part]]] = {}
+        for commit in known:
             for part in commit.parts:
-                if part.table == table:
-                    yield commit.number, part
+                first = part.commits[0] if part.commits else commit.number
+                if first <= self.number and part.path not in replaced:
+                    found.setdefault(part.table, []).append((first, part))
+        return {table: sorted(parts, key=lambda one: one[0]) for table, parts in found.items()}
 
 
 class Log:
@@ -150,6 +192,7 @@ class Log:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._commits: list[Commit] = []
+        self._lock = threading.Lock()
 
     def snapshot(self, at: int | None = None) -> Snapshot:
         """Everything committed so far, or up to commit `at`.
@@ -157,11 +200,15 @@ class Log:
         Raises:
             DataError: there is no commit `at`, or a newer prefdata wrote one.
         """
-        while (path := self._path(len(self._commits) + 1)).exists():
-            self._commits.append(_read(path, len(self._commits) + 1))
-        if at is not None and not 0 <= at <= len(self._commits):
-            raise DataError(f"{self.folder.parent} has commits 1 to {len(self._commits)}; there is no commit {at}")
-        return Snapshot(tuple(self._commits if at is None else self._commits[:at]))
+        with self._lock:
+            while (path := self._path(len(self._commits) + 1)).exists():
+                self._commits.append(_read(path, len(self._commits) + 1))
+            commits = tuple(self._commits)
+        if at is None:
+            return Snapshot(commits)
+        if not 0 <= at <= len(commits):
+            raise DataError(f"{self.folder.parent} has commits 1 to {len(commits)}; there is no commit {at}")
+        return Snapshot(commits[:at], commits[at:])
 
     def append(
         self,
@@ -169,38 +216,88 @@ class Log:
         parts: tuple[Part, ...] = (),
         steps: tuple[StepRecord, ...] = (),
         plan: Plan | None = None,
+        *,
+        replaces: tuple[str, ...] = (),
+        seen: int | None = None,
     ) -> int:
-        """Commit, and return the commit's number."""
+        """Commit, and return the commit's number.
+
+        Args:
+            message: what it is, for people.
+            parts: that it adds.
+            steps: that it describes.
+            plan: that it states.
+            replaces: paths of the parts whose place `parts` take.
+            seen: the last commit that the writer knew when it made its rows.
+
+        Raises:
+            ConflictError: since `seen`, another commit erased rows or replaced one of the same parts.
+            DataError: the file system has no hard links.
+        """
         entry: dict[str, Any] = {
             "schema": SCHEMA_VERSION,
             "time": datetime.now(UTC).isoformat(timespec="microseconds"),
             "message": message,
         }
         if parts:
-            entry["parts"] = [asdict(part) for part in parts]
+            entry["parts"] = [_without_nothing(asdict(part)) for part in parts]
         if steps:
             entry["steps"] = [asdict(record) for record in steps]
         if plan is not None:
             entry["plan"] = asdict(plan)
+        if replaces:
+            entry["replaces"] = list(replaces)
         text = json.dumps(entry, ensure_ascii=False, indent=1)
         self.folder.mkdir(parents=True, exist_ok=True)
         temporary = self.folder / f".{uuid.uuid4().hex}.tmp"
-        write_synced(temporary, text.encode("utf-8", "surrogatepass"))
         try:
-            number = len(self.snapshot().commits) + 1
+            write_synced(temporary, text.encode("utf-8", "surrogatepass"))
             while True:
-                try:
-                    os.link(temporary, self._path(number))
+                commits = self.snapshot().commits
+                if seen is not None and any(_conflict(commit, replaces) for commit in commits[seen:]):
+                    raise ConflictError
+                if linked(temporary, self._path(len(commits) + 1)):
                     break
-                except FileExistsError:
-                    number += 1
         finally:
-            temporary.unlink()
+            temporary.unlink(missing_ok=True)
         sync_folder(self.folder)
-        return number
+        return len(commits) + 1
 
     def _path(self, number: int) -> Path:
         return self.folder / f"{number:08d}.json"
+
+
+def linked(temporary: Path, path: Path) -> bool:
+    """Give a file its name; False where another has it."""
+    try:
+        os.link(temporary, path)
+    except OSError as error:
+        # Over a network the answer to a link that was made may be lost, and its repetition then finds the name taken.
+        if path.exists() and path.samefile(temporary):
+            return True
+        if isinstance(error, FileExistsError):
+            return False
+        if error.errno in (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS):
+            raise DataError(
+                f"the file system of {path.parent} has no hard links, by which commits are made one at a time; put the "
+                "dataset on another one (a local disk, NFS, Lustre, ...)"
+            ) from error
+        raise
+    return True
+
+
+def _conflict(commit: Commit, replaces: tuple[str, ...]) -> bool:
+    erases = any(part.table == "erased" for part in commit.parts)
+    return erases or not set(commit.replaces).isdisjoint(replaces)
+
+
+def _without_nothing(entry: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in entry.items() if value is not None}
+
+
+def _part(entry: dict[str, Any]) -> Part:
+    commits = entry.get("commits")
+    return Part(**{**entry, "steps": tuple(entry["steps"]), "commits": tuple(commits) if commits else None})
 
 
 def _read(path: Path, number: int) -> Commit:
@@ -218,12 +315,13 @@ def _read(path: Path, number: int) -> Commit:
         number=number,
         time=entry["time"],
         message=entry["message"],
-        parts=tuple(Part(**{**part, "steps": tuple(part["steps"])}) for part in entry.get("parts", ())),
+        parts=tuple(_part(part) for part in entry.get("parts", ())),
         steps=tuple(
             StepRecord(**{**step, "inputs": tuple(step["inputs"]), "reads": tuple(step.get("reads", ()))})
             for step in entry.get("steps", ())
         ),
         plan=Plan(**{**plan, "steps": tuple(plan["steps"]), "reads": tuple(plan.get("reads", ()))}) if plan else None,
+        replaces=tuple(entry.get("replaces", ())),
     )
 
 

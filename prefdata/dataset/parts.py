@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -18,6 +19,12 @@ from prefdata.schema import CORE_TABLES, SCHEMAS
 
 COMMIT = "_commit"
 """The number of the commit that a row came with; every scan has it."""
+
+SHARDED = frozenset({*CORE_TABLES, "calls", "progress"})
+"""The tables whose parts keep to one shard each."""
+
+ROW_GROUP = 128 * 1024
+"""Rows: what a reader of some groups must read at least."""
 
 
 @cache
@@ -38,30 +45,67 @@ def shard_of(group_id: str, shards: int) -> int:
     return int(group_id[:8], 16) % shards
 
 
-def write_parts(root: Path, table: str, rows: pa.Table, shards: int) -> list[Part]:
-    """Write rows of one table as one part for each shard that they touch."""
+def of_shard(shards: int) -> pl.Expr:
+    """`shard_of` of the column group_id; 0 for rows of no group and for notes about everything at once."""
+    return pl.col("group_id").str.slice(0, 8).str.to_integer(base=16, strict=False).fill_null(0) % shards
+
+
+def write_parts(root: Path, table: str, rows: pa.Table, shards: int) -> Iterator[Part]:
+    """Write rows of one table as one part for each shard that they touch, and name each as soon as it is there."""
     if rows.num_rows == 0:
-        return []
-    pieces = {0: rows}
-    if shards > 1 and table in CORE_TABLES:
-        of_row = pa.array([shard_of(group, shards) for group in rows["group_id"].to_pylist()], pa.int32())
-        pieces = {shard: rows.filter(pc.equal(of_row, shard)) for shard in sorted(set(of_row.to_pylist()))}
-    return [_write_part(root, table, piece, shard) for shard, piece in pieces.items()]
+        return
+    if shards == 1 or table not in SHARDED or "group_id" not in rows.column_names:
+        yield write_part(root, table, rows)
+        return
+    groups = pl.from_arrow(rows.select(["group_id"]))
+    assert isinstance(groups, pl.DataFrame)
+    shard_of_row = groups.select(of_shard(shards)).to_series()
+    places = shard_of_row.arg_sort()  # stable: within a shard the order stays
+    start = 0
+    for shard, count in shard_of_row.value_counts().sort(pl.nth(0)).iter_rows():
+        yield write_part(root, table, rows.take(places.slice(start, count).to_arrow()), shard)
+        start += count
 
 
-def _write_part(root: Path, table: str, rows: pa.Table, shard: int) -> Part:
+def write_part(root: Path, table: str, rows: pa.Table, shard: int = 0) -> Part:
+    """Write one part: under a temporary name, synced, then renamed.
+
+    Args:
+        root: the dataset's folder.
+        table: of the rows.
+        rows: at least one; with a column `_commit` where they came with several commits.
+        shard: of all rows.
+
+    Raises:
+        OSError: the disk is full, or the folder cannot be written; nothing is left behind then.
+    """
     folder = root / "parts" / table
     folder.mkdir(parents=True, exist_ok=True)
     name = uuid.uuid4().hex
     temporary, final = folder / f".{name}.tmp", folder / f"{name}.parquet"
-    with temporary.open("wb") as file:
-        pq.write_table(rows, file, compression="zstd")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(final)
+    try:
+        with temporary.open("wb") as file:
+            pq.write_table(rows, file, compression="zstd", row_group_size=ROW_GROUP)
+            file.flush()
+            os.fsync(file.fileno())
+        size, digest = temporary.stat().st_size, digest_of(temporary)
+        temporary.rename(final)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
     sync_folder(folder)
-    steps = tuple(sorted(rows["step"].unique().to_pylist())) if "step" in rows.column_names else ()
-    return Part(table=table, path=str(final.relative_to(root)), rows=rows.num_rows, shard=shard, steps=steps)
+    steps = tuple(sorted(rows["step"].drop_null().unique().to_pylist())) if "step" in rows.column_names else ()
+    commits = None
+    if COMMIT in rows.column_names:
+        lowest_highest = pc.min_max(rows[COMMIT]).as_py()
+        commits = (lowest_highest["min"], lowest_highest["max"])
+    return Part(table, str(final.relative_to(root)), rows.num_rows, shard, steps, size, digest, commits)
+
+
+def digest_of(path: Path) -> str:
+    """BLAKE2b of a file, 128 bits in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 def scan(
@@ -72,35 +116,46 @@ def scan(
     steps: Iterable[str] | None = None,
     shard: int | None = None,
 ) -> pl.LazyFrame:
-    """All rows of a table, live or not, with every column of its schema and `_commit`, oldest first.
+    """All rows of a table, live or not, with every column of its schema and `_commit`.
+
+    The rows of one group stand in the order of their commits.
 
     Args:
         root: the dataset's folder.
         snapshot: what was committed.
         table: which table.
         steps: leave out parts that hold rows of none of these (a part may hold others beside them).
-        shard: only this shard.
+        shard: only this shard; notes of progress about everything at once are in each.
     """
     wanted = None if steps is None else set(steps)
+    shards = None if shard is None else {shard, 0} if table == "progress" else {shard}
+    paths: list[str] = []
     commits: dict[str, int] = {}
-    for number, part in snapshot.parts(table):
-        if (wanted is None or wanted.intersection(part.steps)) and shard in (None, part.shard):
-            commits[str(root / part.path)] = number
-    if not commits:
+    later = False
+    for number, part in snapshot.standing.get(table, ()):
+        if (wanted is None or wanted.intersection(part.steps)) and (shards is None or part.shard in shards):
+            paths.append(str(root / part.path))
+            if part.commits is None:
+                commits[paths[-1]] = number
+            else:
+                later |= part.commits[1] > snapshot.number
+    if not paths:
         return empty(table).lazy().with_columns(pl.lit(None, pl.Int64).alias(COMMIT))
-    return (
+    of_part = pl.col("_part").replace_strict(commits, default=None, return_dtype=pl.Int64)
+    rows = (
         pl.scan_parquet(
-            list(commits),
-            schema=polars_schema(table),
+            paths,
+            schema={**polars_schema(table), COMMIT: pl.Int64()},
             missing_columns="insert",
             extra_columns="ignore",
             include_file_paths="_part",
             glob=False,
             hive_partitioning=False,
         )
-        .with_columns(pl.col("_part").replace_strict(commits, return_dtype=pl.Int64).alias(COMMIT))
+        .with_columns(pl.coalesce(COMMIT, of_part).alias(COMMIT))
         .drop("_part")
     )
+    return rows.filter(pl.col(COMMIT) <= snapshot.number) if later else rows
 
 
 def to_arrow(table: str, frame: pl.DataFrame) -> pa.Table:

@@ -93,7 +93,9 @@ class Client:
         """What each engine was used for, by its name; only engines that were asked."""
         return {name: gate.usage for name, gate in self._gates.items()}
 
-    async def ask(self, engine_name: str, request: Request, *, step: str, revision: int = 1) -> Answer:
+    async def ask(
+        self, engine_name: str, request: Request, *, step: str, revision: int = 1, group_id: str | None = None
+    ) -> Answer:
         """Answer a request: from the cache, from an equal request in flight, or from the engine.
 
         `Answer.call` is the row of `calls`. It states the bill until `recorded` says that another row does; after that
@@ -104,6 +106,7 @@ class Client:
             request: what to ask.
             step: fingerprint of the asking step, for the row.
             revision: above 1, asks again what was asked before.
+            group_id: for which group of prompts.
 
         Raises:
             EngineError: no such engine, it lacks the capability, it cannot be used, or its server is gone.

@@ -7,3 +7,7 @@ from prefdata.engines.base import RequestError
 
 class UnreachableError(RequestError):
     """Nobody answered at the address: refused, unknown host, no route. Several in a row: the server is gone."""
+
+
+class StoppedError(Exception):
+    """The run is stopping: nothing new is started. Never seen by users."""

@@ -10,21 +10,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from prefdata.dataset.erased import Erased, stand_in
 from prefdata.engines.base import Answer, Engine, Request
+from prefdata.engines.errors import StoppedError
 from prefdata.pipeline.progress import Prior
 from prefdata.schema import Row
 
 logger = logging.getLogger("prefdata.run")
 
 
-class StoppedError(Exception):
-    """The run is stopping: nothing new is started. Never seen by users."""
-
-
 class Asker(Protocol):
     """What answers requests: `prefdata.engines.client.Client`, or the plan's stand-in."""
 
-    async def ask(self, engine_name: str, request: Request, *, step: str, revision: int = 1) -> Answer:
+    async def ask(
+        self, engine_name: str, request: Request, *, step: str, revision: int = 1, group_id: str | None = None
+    ) -> Answer:
         """Answer one request; see `Context.ask`."""
         ...
 
@@ -36,11 +36,15 @@ class Halt:
     reason: str = ""
     exit_code: int = 0
     error: BaseException | None = None
+    listeners: list[Callable[[], None]] = field(default_factory=list)
+    """Are called when there is a reason: whoever waits need not wait on."""
 
     def stop(self, reason: str, exit_code: int, error: BaseException | None = None) -> None:
         """Set the reason; the first one stands."""
         if not self.reason:
             self.reason, self.exit_code, self.error = reason, exit_code, error
+            for listener in self.listeners:
+                listener()
 
 
 @dataclass
@@ -56,6 +60,10 @@ class RunContext:
     asker: Asker
     halt: Halt
     say: Callable[[str], None]
+    group_id: str | None = None
+    """The group that the step is run for; None for a step over columns."""
+    erased: Erased = field(default_factory=Erased)
+    """What was erased and must not be made again: no model is asked for it."""
     slots: Mapping[str, asyncio.Semaphore] = field(default_factory=dict)
     """By engine, as many as it has requests in flight. Requests queue here: the client's queue knows no stop."""
     retried: frozenset[str] = frozenset()
@@ -72,6 +80,8 @@ class RunContext:
 
     async def once(self, table: str, row_id: str, make: Callable[[int], Awaitable[Row]]) -> Row:
         """See `Context`."""
+        if row_id in self.erased.ids.get(table, ()):
+            return stand_in(table, row_id, self.group_id or "")
         known = self.prior.get(table, {}).get(row_id)
         if known is None:
             return await make(1)
@@ -87,9 +97,11 @@ class RunContext:
         async with self.slots.get(engine) or nullcontext():
             if self.halt.reason:
                 raise StoppedError
-            answer = await self.asker.ask(engine, request, step=self.fingerprint, revision=revision)
+            answer = await self.asker.ask(
+                engine, request, step=self.fingerprint, revision=revision, group_id=self.group_id
+            )
         if answer.call:
-            self.calls.append({**answer.call, "step": self.fingerprint})
+            self.calls.append({**answer.call, "step": self.fingerprint, "group_id": self.group_id})
             if not answer.call["cached"] and not answer.call.get("error"):
                 self.billed.add(answer.call_id)
         return answer

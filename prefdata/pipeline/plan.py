@@ -130,6 +130,7 @@ def _fork(folder: Path, scratch: Path) -> Dataset:
         entry = json.loads((folder / "log" / name).read_bytes())
         for part in entry.get("parts", ()):
             part["path"] = str((folder / part["path"]).resolve())
+        entry["replaces"] = [str((folder / path).resolve()) for path in entry.get("replaces", ())]
         (scratch / "log" / name).write_text(json.dumps(entry))
     return Dataset(scratch)
 
@@ -142,7 +143,9 @@ class _Counter:
         self.inexact = False
         self._seen: set[str] = set()
 
-    async def ask(self, engine_name: str, request: Request, *, step: str, revision: int = 1) -> Answer:
+    async def ask(
+        self, engine_name: str, request: Request, *, step: str, revision: int = 1, group_id: str | None = None
+    ) -> Answer:
         """Count a request once; a cached one is answered from the cache."""
         engine = self.engines[engine_name]
         call_id = call_id_of(engine, revised(request, revision))

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import polars as pl
 
 from prefdata.dataset import Dataset
+from prefdata.dataset.lease import HeldError, hold
 from prefdata.dataset.parts import COMMIT
 from prefdata.engines import Budget, Client, RequestCache, engine_from_config
 from prefdata.engines.base import Engine
@@ -69,10 +71,23 @@ def run(
     target = dataset if isinstance(dataset, Dataset) else Dataset.create(dataset or Path("runs") / spec.name)
     options = Options(limit=limit, retry=tuple(retry), flush_seconds=flush_seconds)
     halt, shown = Halt(), display or Display(quiet=True)
-    with log_file(target.path):
+    with _alone(target, spec.name), log_file(target.path):
         return run_blocking(
             lambda: _run(spec, target, options, budget, shown, halt), lambda: _stop(halt, shown, signal.SIGINT)
         )
+
+
+@contextmanager
+def _alone(dataset: Dataset, pipeline: str) -> Iterator[None]:
+    """Keep a second run of the same pipeline out: it would ask and pay for what the first one has in flight."""
+    try:
+        with hold(dataset.path, pipeline):
+            yield
+    except HeldError as error:
+        raise PipelineError(
+            f"{pipeline} is running on {dataset.path} already ({error}). Wait for its end, or stop it; to run a "
+            "variant beside it give this one a name of its own (--as NAME)"
+        ) from None
 
 
 class Billed:

@@ -22,9 +22,10 @@ from prefdata.dataset import Dataset, Plan, View
 from prefdata.dataset.view import WHOLE, Lineage, pipeline_key
 from prefdata.engines.base import Engine
 from prefdata.engines.budget import Usage
+from prefdata.engines.errors import StoppedError
 from prefdata.errors import BudgetSpentError, DataError, EngineError, PipelineError, PrefdataError
 from prefdata.pipeline import progress
-from prefdata.pipeline.context import Asker, Halt, RunContext, StoppedError
+from prefdata.pipeline.context import Asker, Halt, RunContext
 from prefdata.pipeline.display import Display, spent_text
 from prefdata.pipeline.fingerprint import Resolved, lineage_of, resolve
 from prefdata.pipeline.made import Made, checked, fresh, signed, timeless, unanswered, without_copies
@@ -215,6 +216,7 @@ class Runtime:
             asker=self.asker,
             halt=self.halt,
             say=lambda message: self.display.say(f"{resolved.step.name}: {message}"),
+            erased=self.dataset.erased,
             slots=self._slots,
             retried=self.retried,
             billed=self.billed,
@@ -228,9 +230,11 @@ class Runtime:
             made = step.run(self._context(resolved, self.dataset.snapshot.number))
             checked(step, made)
         groups: dict[str, Rows] = {}
+        erased = self.dataset.erased
         for table, rows in made.items():
             for row in rows:
-                groups.setdefault(row["group_id"], {}).setdefault(table, []).append(row)
+                if not erased.holds(table, row):
+                    groups.setdefault(row["group_id"], {}).setdefault(table, []).append(row)
         current = {group: make_id("source", timeless(rows)) for group, rows in groups.items()}
         order = list(current)[: self.options.limit]
         work = progress.work_for_groups(self.dataset, self.key, resolved.fingerprint, current, order=order)
@@ -337,7 +341,7 @@ class Runtime:
                 if self.halt.reason:
                     return
                 context = self._context(resolved, commit)
-                context.prior, context.spared = prior, work.spared
+                context.prior, context.spared, context.group_id = prior, work.spared, group.group_id
                 try:
                     made = checked(step, await step.run(group, context))
                 except StoppedError:

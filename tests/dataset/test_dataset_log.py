@@ -58,7 +58,7 @@ def test_a_part_without_a_commit_is_not_there(tmp_path: Path, monkeypatch: pytes
     ds = Dataset.create(tmp_path / "ds")
     asked = {**prompt([message("user", "x")]), "step": "import:a@1"}
     with monkeypatch.context() as patch:
-        patch.setattr(Log, "append", lambda *_: 1 / 0)  # the machine stops between the part and the log
+        patch.setattr(Log, "append", lambda *_, **__: 1 / 0)  # the machine stops between the part and the log
         with pytest.raises(ZeroDivisionError):
             ds.commit({"prompts": [asked]}, "never")
     assert list((ds.path / "parts" / "prompts").glob("*.parquet"))

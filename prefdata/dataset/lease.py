@@ -1,0 +1,172 @@
+"""Leases: who is at work on a dataset, so that one pipeline does not run twice at once and nothing is erased under it.
+
+A lease is a small file in the dataset's folder `running/`, made under its own name (which fails where it is there) and
+touched every few seconds while its holder lives. A holder that is gone (killed) leaves a lease that the next one takes
+over: at once on the same machine, where the process can be seen to be gone; on another one when it has not been touched
+for `STALE` seconds. No file system lock is used: they do not work on every network file system.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from prefdata.dataset.log import linked, write_synced
+
+FOLDER = "running"
+
+STALE = 90.0
+"""Seconds after which a lease that nobody touches is nobody's."""
+
+_TOUCH = 10.0
+
+
+@dataclass(frozen=True)
+class Lease:
+    """Who is at work.
+
+    Attributes:
+        name: what is done: a pipeline's name, `compact` or `erase`.
+        host: the machine's name.
+        machine: tells it, since it was started and within its container, from every other.
+        pid: the process on it.
+        started: when that process began, as far as the system tells: another process may get the same number later.
+        age: seconds since it was last touched.
+        token: tells this lease from every other.
+    """
+
+    name: str
+    host: str
+    machine: str
+    pid: int
+    started: str
+    age: float
+    token: str
+
+    @property
+    def alive(self) -> bool:
+        """Whether its holder may still be at work."""
+        if self.machine == _machine():
+            return self.started == _started(self.pid)
+        return self.age < STALE
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}, last heard of {max(0.0, self.age):.0f} seconds ago"
+
+
+class HeldError(Exception):
+    """Somebody else is at it.
+
+    Attributes:
+        lease: who.
+    """
+
+    def __init__(self, lease: Lease) -> None:
+        super().__init__(str(lease))
+        self.lease = lease
+
+
+def leases(root: Path) -> list[Lease]:
+    """Who is at work on the dataset in `root`; those whose holder is gone are left out."""
+    found = (_read(path) for path in sorted((root / FOLDER).glob("*.json")))
+    return [lease for lease in found if lease is not None and lease.alive]
+
+
+@contextlib.contextmanager
+def hold(root: Path, name: str) -> Iterator[None]:
+    """Hold the lease of that name until the block ends.
+
+    Raises:
+        HeldError: somebody who is alive holds it.
+        OSError: the folder cannot be written.
+    """
+    folder = root / FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{quote(name, safe='')}.json"
+    token = uuid.uuid4().hex
+    _take(path, name, token)
+    done = threading.Event()
+
+    def touch() -> None:
+        while not done.wait(_TOUCH):
+            with contextlib.suppress(OSError):
+                os.utime(path)
+
+    toucher = threading.Thread(target=touch, name="prefdata-lease", daemon=True)
+    toucher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        toucher.join()
+        lease = _read(path)
+        if lease is not None and lease.token == token:  # not one that somebody took over meanwhile
+            path.unlink(missing_ok=True)
+
+
+def _take(path: Path, name: str, token: str) -> None:
+    pid = os.getpid()
+    content = {"name": name, "host": socket.gethostname(), "machine": _machine(), "pid": pid, "started": _started(pid)}
+    content["token"] = token
+    temporary = path.with_name(f".{token}.tmp")
+    old = path.with_name(f".{token}.old")
+    write_synced(temporary, json.dumps(content).encode())
+    try:
+        while not linked(temporary, path):
+            held = _read(path)
+            if held is not None and held.alive:
+                raise HeldError(held)
+            with contextlib.suppress(FileNotFoundError):  # given up, or taken away by another one who found it so
+                path.rename(old)
+                taken = _read(old)
+                if taken is not None and (held is None or taken.token != held.token):
+                    linked(old, path)  # it is not what we had looked at: somebody was quicker
+                old.unlink(missing_ok=True)
+    finally:
+        temporary.unlink(missing_ok=True)
+        old.unlink(missing_ok=True)
+
+
+def _read(path: Path) -> Lease | None:
+    try:
+        said = json.loads(path.read_bytes())
+        age = time.time() - path.stat().st_mtime
+        return Lease(said["name"], said["host"], said["machine"], int(said["pid"]), said["started"], age, said["token"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _machine() -> str:
+    """The machine, as of its last start; a container, which sees other processes, counts as one of its own."""
+    with contextlib.suppress(OSError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    return socket.gethostname()
+
+
+def _started(pid: int) -> str:
+    """When a process of this machine began, in the system's own words; empty where there is none."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return "" if fields[0] in "ZX" else fields[19]  # a zombie is gone, though nobody has taken notice yet
+    except FileNotFoundError:
+        if Path("/proc/self/stat").exists():
+            return ""
+    except (OSError, IndexError):
+        return ""
+    try:
+        os.kill(pid, 0)  # no /proc (macOS): there is a process of that number, or there is none
+    except ProcessLookupError:
+        return ""
+    except PermissionError:
+        pass
+    return str(pid)
