@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from prefdata.dataset.log import Part, Snapshot, sync_folder
+from prefdata.errors import DataError
 from prefdata.schema import CORE_TABLES, SCHEMAS
 
 COMMIT = "_commit"
@@ -134,7 +135,7 @@ def scan(
     later = False
     for number, part in snapshot.standing.get(table, ()):
         if (wanted is None or wanted.intersection(part.steps)) and (shards is None or part.shard in shards):
-            paths.append(str(root / part.path))
+            paths.append(str(_there(root, part)))
             if part.commits is None:
                 commits[paths[-1]] = number
             else:
@@ -156,6 +157,32 @@ def scan(
         .drop("_part")
     )
     return rows.filter(pl.col(COMMIT) <= snapshot.number) if later else rows
+
+
+_seen: set[Path] = set()
+"""The parts that were there, and whole: each is looked at once in a process."""
+
+
+def _there(root: Path, part: Part) -> Path:
+    """The file of a part.
+
+    Raises:
+        DataError: it is gone, or is not as long as it was when it was committed.
+    """
+    path = root / part.path
+    if path not in _seen:
+        try:
+            size = path.stat().st_size
+        except FileNotFoundError:
+            size = -1
+        if size != part.bytes and (part.bytes or size < 0):
+            state = "is gone" if size < 0 else f"has {size:,} bytes and had {part.bytes:,} when it was committed"
+            raise DataError(
+                f"{path} {state}: {part.rows:,} rows of {part.table} cannot be read. Bring the file back from a copy, "
+                f"or run `prefdata verify {root} --repair`, which saves the rest"
+            )
+        _seen.add(path)
+    return path
 
 
 def to_arrow(table: str, frame: pl.DataFrame) -> pa.Table:
