@@ -7,16 +7,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from prefdata.engines.base import Answer, Capability, Engine, Reply, Request
 from prefdata.errors import PrefdataError
+from prefdata.pipeline.context import NotKeptError
 from prefdata.pipeline.step import Context, GroupStep
 from prefdata.schema import Row, Rows, canonical_json, message, now
 
-from .card import Card, card_file, is_path, load_card
+from .card import Card, card_file, card_of, is_path, load_card
 from .frame import REMINDER, TEMPLATE
 
 _T = TypeVar("_T")
@@ -44,6 +45,8 @@ class CardStep(JudgeStep):
     @classmethod
     def _load(cls, card: str, info: ValidationInfo) -> str:
         """Refuse a bad card before anything runs; a path is kept whole, so that it means the same file everywhere."""
+        if info.context and "card" in info.context:
+            return card
         folder = Path(info.context["folder"]) if info.context and "folder" in info.context else None
         try:
             loaded = load_card(card, folder)
@@ -53,6 +56,11 @@ class CardStep(JudgeStep):
         if cls.protocol not in loaded.protocols:
             raise ValueError(
                 f"the card {loaded.name!r} is for the protocols {', '.join(loaded.protocols)}, not for {cls.protocol}"
+            )
+        if cls.protocol == "score" and (without := [one.name for one in loaded.aspects if not one.has_scale]):
+            raise ValueError(
+                f"the card {loaded.name!r} ({card}) gives its aspect {without[0]!r} no scale, and scores need one; add "
+                "to the aspect, for example, scale: {type: ordinal, min: 1, max: 5}"
             )
         return path
 
@@ -64,6 +72,14 @@ class CardStep(JudgeStep):
     def resolved(self) -> dict[str, Any]:
         """The fields, with the card's whole content in place of its name."""
         return {**super().resolved(), "card": self.loaded.content}
+
+    @classmethod
+    def restored(cls, fields: Mapping[str, Any]) -> Self:
+        """The step of these resolved fields. Its card is what they hold, wherever its file is now."""
+        card = card_of(fields["card"])
+        made = cls.model_validate({**fields, "card": card.label}, context={"card": card})
+        made.__dict__["loaded"] = card  # where cached_property looks first
+        return made
 
     def about(self, annotator: str, engine: Engine, criteria: Sequence[Row]) -> Rows:
         """The rows of `annotators` and `criteria` that the annotations refer to."""
@@ -173,11 +189,19 @@ async def ask_until_read(
 
     Returns:
         An outcome for each key: the first valid reading, else what became of the last asking.
+
+    Raises:
+        NotKeptError: no answer is kept where kept answers are read again.
     """
     outcomes: dict[str, Outcome[_T]] = {}
     for attempt in range(reask + 1):
         asked = request if attempt == 0 else replace(request, messages=(*_reminded(request.messages),))
-        answer = await context.ask(engine, asked, revision=revision + attempt)
+        try:
+            answer = await context.ask(engine, asked, revision=revision + attempt)
+        except NotKeptError:
+            if attempt == 0:
+                raise
+            break  # read again from what was kept, it ends where the asking had ended
         status = status_of(answer)
         found = read(answer.reply) if status == "ok" and answer.reply is not None else {}
         for key in keys:

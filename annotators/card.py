@@ -6,6 +6,7 @@ goes into the fingerprint of the step that uses it. Comments and formatting of t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
@@ -77,7 +78,7 @@ class Aspect(_Part):
     Attributes:
         name: as it stands in `annotations.aspect`; `overall` for a judgement of the whole.
         text: what it means, for the judge.
-        scale: of its scores.
+        scale: of its scores; a card that is to score must state it.
         direction: whether a higher or a lower score is better. Where lower is better the judge's score is mirrored
             (min + max - score) before it is stored, because a stored score is always better when higher.
     """
@@ -86,6 +87,11 @@ class Aspect(_Part):
     text: str = Field(min_length=1)
     scale: Scale = Scale()
     direction: Literal["higher", "lower"] = "higher"
+
+    @property
+    def has_scale(self) -> bool:
+        """Whether the card itself says it; a card that only compares need not."""
+        return "scale" in self.model_fields_set
 
     def better_when_higher(self, score: float) -> float:
         """The judge's score as it is stored."""
@@ -229,6 +235,18 @@ def load_card(card: str, folder: Path | None = None) -> Card:
     if path.stat().st_size > _MOST_BYTES:
         raise PipelineError(f"card: {card} has more than {_MOST_BYTES:,} bytes; that is no card")
     return _read(path.read_bytes(), card)
+
+
+def card_of(content: Mapping[str, Any]) -> Card:
+    """The card whose `content` this is.
+
+    Raises:
+        PipelineError: it is none.
+    """
+    try:
+        return Card.model_validate({"sees": [], **content})  # `content` leaves out what is empty
+    except ValidationError as error:
+        raise PipelineError(f"the card {content.get('name')!r}: {'; '.join(_problems(error))}") from error
 
 
 def card_file(card: str, folder: Path | None = None) -> Path:

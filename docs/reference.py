@@ -64,6 +64,9 @@ _FORMATS_IN = """# Formats
 Read by `prefdata import FORMAT SOURCE DATASET`, which all pipelines of the dataset then see, and by the step `ingest`,
 whose rows belong to its pipeline. `prefdata import prefdata SOURCE DATASET` takes another dataset's live prompts,
 responses and judgements; no consensus and no preferences, which are computed anew.
+
+Rows that cannot be read are left out, counted, and kept in the dataset's `quarantine/`
+([failures.md](failures.md#other-peoples-files)); `--strict` (`strict: true`) makes the first one an error.
 """
 _FORMATS_OUT = """## Out
 

@@ -348,8 +348,8 @@ def response(
         text: what came back; null only after finish_reason `error`.
         params: what changes the answer (temperature, engine identity, ...); hashed.
         sample_index: which of the independent draws this is.
-        key: for an imported row, its own key in its source. Where a source has none, pass the text: then equal texts
-            are one response.
+        key: for an imported row, its own key in its source and its text: a text that was put right is another
+            response. Where a source has no key, the text alone: then equal texts are one response.
         finish_reason: one of FINISH_REASONS.
         columns: further columns of the table.
     """
@@ -500,6 +500,8 @@ def arrow_table(name: str, rows: Iterable[Row]) -> pa.Table:
         values = [row.get(field.name) for row in rows]
         try:
             arrays.append(pa.array(values, type=field.type))
+        except UnicodeEncodeError as error:
+            raise DataError(f"column {field.name!r} of {name} holds half of a surrogate pair, no character") from error
         except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError, OverflowError) as error:
             raise DataError(f"column {field.name!r} of {name} cannot hold what it was given: {error}") from error
         fields.append(field)

@@ -17,15 +17,21 @@ def import_(
     format: Annotated[str, typer.Argument(help="prompts, ranked, hh-rlhf, oasst, ukpconvarg, trl-pairs, prefdata.")],
     source: Annotated[Path, typer.Argument(help="A file or folder; for prefdata another dataset.")],
     dataset: Folder,
+    strict: Annotated[bool, typer.Option("--strict", help="Take nothing where a row cannot be read.")] = False,
 ) -> None:
     """Bring other people's data into a dataset, which is made where there is none. Importing again adds nothing.
+
+    A row that cannot be read is left out, and kept with the reason in the dataset's `quarantine/`.
 
     Example: `prefdata import hh-rlhf downloads/hh runs/hh`
     """
     from prefdata.formats.merge import import_into
 
-    for line in import_into(format, source, dataset):
+    told = import_into(format, source, dataset, strict=strict)
+    for line in told.lines:
         output.print(escape(line))
+    for warning in told.warnings:
+        errors.print(f"[bold]WARNING[/]: {escape(warning)}")
 
 
 def export(

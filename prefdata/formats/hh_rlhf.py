@@ -6,20 +6,24 @@ import re
 from pathlib import Path
 
 from prefdata import schema
+from prefdata.formats.arrow_rows import NAME, TEXT, Columns
 from prefdata.formats.conversation import join_turns, merge_turns
 from prefdata.formats.intake import Imported, Intake, in_id_order
-from prefdata.formats.source import Record, meta_json, records
+from prefdata.formats.source import Record, meta_json
 from prefdata.schema import Row, message
 
 FILE = "hh_rlhf_helpful.parquet"
 ANNOTATOR = "human:hh-rlhf"
 """One unnamed worker a pair: the origin has no ids."""
+COLUMNS = Columns(
+    {"chosen": TEXT, "rejected": TEXT, "prompt": TEXT, "split": NAME, "row": NAME}, (("chosen",), ("rejected",))
+)
 ASSISTANT = "\n\nAssistant:"
 _MARK = re.compile(r"\n\n(Human|Assistant):")
 _ROLES = {"Human": "user", "Assistant": "assistant"}
 
 
-def read_hh_rlhf(source: str | Path) -> Imported:
+def read_hh_rlhf(source: str | Path, *, strict: bool = False) -> Imported:
     """Prompts, responses and one `compare` annotation for each pair of transcripts.
 
     The prompt is what both transcripts share, up to and with the last common Assistant mark; what follows it in each is
@@ -33,30 +37,37 @@ def read_hh_rlhf(source: str | Path) -> Imported:
     Args:
         source: the Parquet file (columns chosen, rejected and, if there, prompt, split, row), a folder that holds it
             under the name hh_rlhf_helpful.parquet, or the origin's JSON lines (chosen, rejected), gzipped or not.
+        strict: a row that lacks a transcript, or whose `prompt` is not the beginning of both, is an error.
 
     Raises:
-        DataError: a row lacks a transcript, or its `prompt` is not the beginning of both.
+        DataError: the file cannot be read, or, with `strict`, a row of it; names file, row and column.
     """
-    intake = Intake()
-    for record in records(source, within=FILE):
-        chosen, rejected = record.text("chosen"), record.text("rejected")
-        shared = _shared(record, chosen, rejected)
-        turns = None if shared is None else _turns(shared.removesuffix(ASSISTANT))
-        better, worse = _turns(chosen), _turns(rejected)
-        if not turns or not better or not worse or turns[0]["role"] != "user":
-            intake.left_out["no shared prompt that begins with a human turn"] += 1
-            continue
-        if turns[-1]["role"] == "assistant":
-            turns = turns[:-1]  # the assistant goes on: both responses hold its whole turn
-        sides = [_response(side[len(turns) :]) for side in (better, worse)]
-        if sides[0][0].split() == sides[1][0].split():
-            intake.left_out["same text"] += 1
-            continue
-        _take(intake, record, turns, sides)
-    return intake.imported(source)
+    intake = Intake(Path(source), strict)
+    for record in intake.records(columns=COLUMNS, within=FILE):
+        with intake.row(record):
+            _take(intake, record)
+    return intake.imported()
 
 
-def _take(intake: Intake, record: Record, turns: list[Row], sides: list[tuple[str, list[Row] | None]]) -> None:
+def _take(intake: Intake, record: Record) -> None:
+    """Take a pair, or count why not."""
+    chosen, rejected = record.text("chosen"), record.text("rejected")
+    shared = _shared(record, chosen, rejected)
+    turns = None if shared is None else _turns(shared.removesuffix(ASSISTANT))
+    better, worse = _turns(chosen), _turns(rejected)
+    if not turns or not better or not worse or turns[0]["role"] != "user":
+        intake.leave_out("no shared prompt that begins with a human turn")
+        return
+    if turns[-1]["role"] == "assistant":
+        turns = turns[:-1]  # the assistant goes on: both responses hold its whole turn
+    sides = [_response(side[len(turns) :]) for side in (better, worse)]
+    if sides[0][0].split() == sides[1][0].split():
+        intake.leave_out("same text")
+        return
+    _judged(intake, record, turns, sides)
+
+
+def _judged(intake: Intake, record: Record, turns: list[Row], sides: list[tuple[str, list[Row] | None]]) -> None:
     split, number = record.name("split"), record.name("row")
     # The origin's key is file and line; one downloaded under another name keeps its line at least.
     key = ["hh-rlhf", split or record.file.name.split(".")[0], number or str(record.number)]

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from prefdata import schema
-from prefdata.errors import DataError
+from prefdata.formats.arrow_rows import NAME, NUMBER, TEXT, Columns
 from prefdata.formats.intake import Imported, Intake
-from prefdata.formats.source import Record, meta_json, records
+from prefdata.formats.source import Record, describe, meta_json
 from prefdata.schema import Row, message
 
 FILE = "oasst_en_trees.parquet"
 ANNOTATOR = "human:oasst"
 """The ranks are those of several unnamed volunteers, merged by the origin."""
+_NESTED = "prompt"
+COLUMNS = Columns(
+    {
+        **dict.fromkeys(("message_id", "parent_id", "role", "text"), TEXT),
+        **dict.fromkeys(("message_tree_id", "lang", "model_name"), NAME),
+        "rank": NUMBER,
+        _NESTED: ("object",),
+    },
+    tuple((column, _NESTED) for column in ("message_id", "parent_id", "role", "text")),
+)
 ROLES = {"prompter": "user", "assistant": "assistant"}
 
 
-def read_oasst(source: str | Path) -> Imported:
+def read_oasst(source: str | Path, *, strict: bool = False) -> Imported:
     """Prompts, responses and one `rank` annotation for each prompter turn with ranked replies.
 
     Prompts are the root of each tree and every later prompter turn that was answered; the later ones are derived from
@@ -26,21 +37,23 @@ def read_oasst(source: str | Path) -> Imported:
     minus the origin's rank (0 is best), so `len(scores) - score` gives the rank back. A reply without a rank is not in
     it. Targets stand in the order of their ids, since the origin does not tell the order shown.
 
+    A tree is taken whole or not at all: where a message cannot be read, those that are known to belong to its tree stay
+    out with it. Later ranks and turns would otherwise be right in form only.
+
     Args:
         source: Parquet with one message a row, a folder that holds it under the name oasst_en_trees.parquet, or JSON
             lines with one tree (the origin's `prompt` with nested `replies`) or one message a row.
+        strict: a message without an id, with an unknown role or a parent that is missing, or an id that stands twice is
+            an error.
 
     Raises:
-        DataError: a message has no id, an unknown role or a parent that is missing, or an id stands twice.
+        DataError: the file cannot be read, or, with `strict`, a row of it.
     """
-    intake = Intake()
-    messages = _messages(source)
+    intake = Intake(Path(source), strict)
+    messages = _messages(intake)
     children: dict[str | None, list[Row]] = {}
     for row in messages.values():
-        parent = row["parent_id"]
-        if parent is not None and parent not in messages:
-            raise row["record"].error(f"{parent!r} is no message of this source", "parent_id")
-        children.setdefault(parent, []).append(row)
+        children.setdefault(row["parent_id"], []).append(row)
     taken = 0
     waiting: list[tuple[Row, list[Row], Row | None]] = [(root, [], None) for root in reversed(children.get(None, []))]
     while waiting:
@@ -55,13 +68,11 @@ def read_oasst(source: str | Path) -> Imported:
             if replies or row["parent_id"] is None:
                 parent = _take(intake, row, turns, replies, parent)
             else:
-                intake.left_out["prompter turn without a reply"] += 1
+                intake.leave_out("prompter turn without a reply")
         waiting.extend((reply, turns, parent) for reply in reversed(below))
     if taken < len(messages):
-        if not any(row["deleted"] for row in messages.values()):
-            raise DataError(f"{source} holds messages that are each other's parents, so that no root leads to them")
-        intake.left_out["deleted message, or one below it"] += len(messages) - taken
-    return intake.imported(source)
+        intake.left_out["deleted message, or one below it"] = len(messages) - taken
+    return intake.imported()
 
 
 def _take(intake: Intake, row: Row, turns: list[Row], replies: list[Row], parent: Row | None) -> Row:
@@ -74,14 +85,14 @@ def _take(intake: Intake, row: Row, turns: list[Row], replies: list[Row], parent
             prompt,
             model=reply["model_name"] or "human",
             text=reply["text"],
-            key=reply["message_id"],
+            key=[reply["message_id"], reply["text"]],
             meta=meta_json({"message_id": reply["message_id"], "rank": reply["rank"], "lang": reply["lang"]}),
         )
         intake.response(made)
         if reply["rank"] is not None:
             ranked.append((made["response_id"], reply["rank"]))
     if len(ranked) == 1:
-        intake.left_out["rank of a reply without ranked siblings"] += 1
+        intake.leave_out("rank of a reply without ranked siblings")
     elif ranked:
         intake.annotation(
             group_id=prompt["group_id"],
@@ -96,21 +107,90 @@ def _take(intake: Intake, row: Row, turns: list[Row], replies: list[Row], parent
     return prompt
 
 
-def _messages(source: str | Path) -> dict[str, Row]:
-    """Every message by id, in the order of the source."""
+def _messages(intake: Intake) -> dict[str, Row]:
+    """Every message of a whole tree by id, in the order of the source."""
     found: dict[str, Row] = {}
-    for record in records(source, within=FILE):
-        nested = record.row.get("prompt")
-        flat = iter([(record.row, record.row.get("parent_id"))])
-        rows = _flattened(record, nested) if isinstance(nested, dict) else flat
-        for row, parent_id in rows:
-            made = _message(Record(row, record.file, record.number), parent_id)
-            if made["message_id"] in found:
-                raise record.error(f"{made['message_id']!r} stands in the source twice", "message_id")
-            found[made["message_id"]] = made
+    touched: dict[str, int] = {}
+    for record in intake.records(columns=COLUMNS, within=FILE):
+        read = False
+        with intake.row(record):
+            found.update(_messages_of(record, found))
+            read = True
+        if not read and not isinstance(record.row.get(_NESTED), dict):
+            for column in ("message_id", "parent_id", "message_tree_id"):
+                if isinstance(record.row.get(column), str):
+                    touched.setdefault(record.row[column], record.number)
+    tops = _tops(found)
+    broken = _broken_trees(found, tops, touched)
+    for message_id, top in tops.items():
+        if top in broken:
+            intake.refuse(found.pop(message_id)["record"].error(*broken[top]))
     if not found:
-        raise DataError(f"{source} holds no message")
+        raise intake.nothing_taken(intake.source, intake.quarantined)
     return found
+
+
+def _messages_of(record: Record, known: Mapping[str, Row]) -> dict[str, Row]:
+    """The messages of a row: one, or a nested tree.
+
+    Raises:
+        RowError: one of them cannot be read, or its id is known already.
+    """
+    nested = record.row.get(_NESTED)
+    flat = iter([(record.row, record.row.get("parent_id"))])
+    made: dict[str, Row] = {}
+    for row, parent_id in _flattened(record, nested) if isinstance(nested, dict) else flat:
+        message_ = _message(replace(record, row=row), parent_id)
+        if message_["message_id"] in known or message_["message_id"] in made:
+            raise record.error(f"{message_['message_id']!r} stands in the source twice", "message_id")
+        made[message_["message_id"]] = message_
+    return made
+
+
+def _tops(messages: Mapping[str, Row]) -> dict[str, str | None]:
+    """By message, the id at the head of its tree: of its root, or of a parent that is not there; None in a circle."""
+    tops: dict[str, str | None] = {}
+    for start in messages:
+        path: dict[str, None] = {}
+        here = start
+        while here in messages and here not in tops and here not in path:
+            path[here] = None
+            here = messages[here]["parent_id"] or here
+        if here in tops:
+            top = tops[here]
+        elif here in messages and messages[here]["parent_id"] is not None:
+            top = None
+        else:
+            top = here
+        tops.update(dict.fromkeys(path, top))
+    return tops
+
+
+def _broken_trees(
+    messages: Mapping[str, Row], tops: Mapping[str, str | None], touched: Mapping[str, int]
+) -> dict[str | None, tuple[str, str | None]]:
+    """By the head of a tree, why it is not whole: problem and column.
+
+    Args:
+        messages: those that could be read.
+        tops: see `_tops`.
+        touched: ids that a row names which could not be read, with the row's number.
+    """
+    broken: dict[str | None, tuple[str, str | None]] = {}
+    lacking = dict(touched)
+    for message_id, top in tops.items():
+        row = messages[message_id]
+        if top is None:
+            broken[top] = ("no root leads to it: the messages above it are each other's parents", "parent_id")
+        elif top not in messages:
+            broken[top] = (f"above it {top!r} is no message of this source that can be read", "parent_id")
+        if top not in messages and row["message_tree_id"]:
+            lacking.setdefault(row["message_tree_id"], row["record"].number)
+    for message_id, top in tops.items():
+        number = lacking.get(message_id) or lacking.get(messages[message_id]["message_tree_id"] or "")
+        if number is not None:
+            broken.setdefault(top, (f"another message of its tree, in row {number:,}, cannot be taken", None))
+    return broken
 
 
 def _flattened(record: Record, root: Row) -> Iterator[tuple[Row, str | None]]:
@@ -129,8 +209,10 @@ def _message(record: Record, parent_id: object) -> Row:
     role, rank = record.text("role"), record.number_in("rank")
     if role not in ROLES:
         raise record.error(f"it is {role!r}; it must be one of {', '.join(ROLES)}", "role")
+    if rank is not None and rank != int(rank):
+        raise record.error(f"it should be a whole number and is {rank:g}", "rank")
     if parent_id is not None and not isinstance(parent_id, str):
-        raise record.error(f"it should be text and is {parent_id!r}", "parent_id")
+        raise record.error(f"it should be text and is {describe(parent_id)}", "parent_id")
     return {
         "message_id": record.text("message_id"),
         "message_tree_id": record.name("message_tree_id"),

@@ -6,7 +6,7 @@ import io
 import os
 import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import polars as pl
@@ -46,7 +46,8 @@ def whole_file(path: Path) -> Iterator[io.BufferedWriter]:
     except OSError as error:
         raise DataError(f"{path} cannot be written: {error}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # what stopped the writing is what is to be said
+            temporary.unlink(missing_ok=True)
 
 
 def write_parquet(frame: pl.DataFrame, schema: pa.Schema, path: Path, footer: Mapping[str, str]) -> None:

@@ -8,30 +8,34 @@ from pathlib import Path
 from typing import Any
 
 from prefdata import schema
+from prefdata.formats.arrow_rows import ANY_JSON, LIST, NAME, OBJECT, TEXT, Columns
 from prefdata.formats.conversation import check_answerable, read_messages
 from prefdata.formats.intake import Imported, Intake
-from prefdata.formats.source import Record, describe, meta_json, parse_json, records
+from prefdata.formats.source import Record, describe, meta_json, parse_json, plain
 from prefdata.schema import Row, canonical_json, message
 
-COLUMNS = (
-    "prompt",
-    "messages",
-    "system",
-    "references",
-    "reference",
-    "tags",
-    "verifier",
-    "context",
-    "tools",
-    "user_id",
-    "source",
-    "id",
-    "meta",
+COLUMNS = Columns(
+    kinds={
+        "prompt": TEXT,
+        "messages": LIST,
+        "system": TEXT,
+        "references": LIST,
+        "reference": TEXT,
+        "tags": LIST,
+        "verifier": OBJECT,
+        "context": ANY_JSON,
+        "tools": ANY_JSON,
+        "user_id": NAME,
+        "source": NAME,
+        "id": NAME,
+        "meta": OBJECT,
+    },
+    needed=(("prompt", "messages"),),
 )
 """The columns that are understood. All others go into `meta`."""
 
 
-def read_prompts(source: str | Path) -> Imported:
+def read_prompts(source: str | Path, *, strict: bool = False) -> Imported:
     """Prompts, one a row.
 
     Columns: `prompt` (text) or `messages` (list of {role, content}; JSON text in CSV), and optionally `system`,
@@ -39,15 +43,20 @@ def read_prompts(source: str | Path) -> Imported:
     `context` (list of passages: texts, or {doc_id, text, label, score}), `tools` (JSON), `user_id`, `source`, `id`,
     `meta` (object). Any other column goes into `meta`. Of equal prompts the first wins.
 
+    Args:
+        source: the file, or a folder of save_to_disk.
+        strict: a row that is not as above is an error.
+
     Raises:
-        DataError: a row is not as above; names file, row and column.
+        DataError: the file cannot be read, or, with `strict`, a row of it; names file, row and column.
     """
-    intake = Intake()
-    for record in records(source):
-        row = prompt_of(record, intake)
-        if intake.prompt(row) is not row:
-            intake.left_out["equal prompt"] += 1
-    return intake.imported(source)
+    intake = Intake(Path(source), strict)
+    for record in intake.records(columns=COLUMNS):
+        with intake.row(record):
+            row = prompt_of(record, intake)
+            if intake.prompt(row) is not row:
+                intake.leave_out("equal prompt")
+    return intake.imported()
 
 
 def prompt_of(record: Record, intake: Intake, also_known: Collection[str] = ()) -> Row:
@@ -59,14 +68,14 @@ def prompt_of(record: Record, intake: Intake, also_known: Collection[str] = ()) 
         also_known: columns that the caller reads itself.
 
     Raises:
-        DataError: see `read_prompts`.
+        RowError: the row is not as `read_prompts` says.
     """
     unknown = {
         key: value
         for key, value in record.row.items()
-        if key not in COLUMNS and key not in also_known and value is not None
+        if key not in COLUMNS.kinds and key not in also_known and value is not None
     }
-    intake.to_meta.update(unknown.keys())
+    intake.keep_in_meta(unknown)
     return schema.prompt(
         _messages(record),
         references=_references(record),
@@ -89,6 +98,8 @@ def _messages(record: Record) -> list[Row]:
         check_answerable(record, "messages", turns)
     elif prompt is not None:
         turns = [message("user", record.text("prompt"))]
+    elif "prompt" in record.row:
+        raise record.error("it is empty (null); give it a text or take the row out", "prompt")
     else:
         raise record.error("it has neither a prompt (text) nor messages (a list of {role, content})")
     if record.row.get("system") is not None:
@@ -126,8 +137,8 @@ def _verifier(record: Record) -> Row | None:
         return None
     if not isinstance(value, Mapping) or set(value) - {"kind", "spec"} or not isinstance(value.get("kind"), str):
         raise record.error(f"it should be an object with kind and spec and is {describe(value)}", "verifier")
-    spec = value.get("spec")
-    return {"kind": value["kind"], "spec": spec if spec is None or isinstance(spec, str) else canonical_json(spec)}
+    kind, spec = record.checked("verifier", value["kind"]), plain(value.get("spec"))
+    return {"kind": kind, "spec": spec if spec is None or isinstance(spec, str) else canonical_json(spec)}
 
 
 def _context(record: Record) -> list[Row] | None:
@@ -148,12 +159,12 @@ def _passage(record: Record, number: int, passage: object) -> Row:
     row: Row = {"text": record.checked("context", passage["text"])}
     for key in ("doc_id", "label"):
         if passage.get(key) is not None:
-            row[key] = str(passage[key])
+            row[key] = record.checked("context", str(passage[key]))
     score = passage.get("score")
     if score is not None:
         if isinstance(score, bool) or not isinstance(score, int | float):
             raise record.error(f"the score of passage {number} should be a number and is {describe(score)}", "context")
-        row["score"] = float(score)
+        row["score"] = record.finite("context", score)
     return row
 
 
@@ -165,11 +176,11 @@ def _tools(record: Record) -> str | None:
         try:
             parse_json(value)
         except ValueError as error:
-            raise record.error(f"it is not valid JSON: {error}", "tools") from None
-        return value
+            raise record.error(str(error), "tools") from None
+        return record.checked("tools", value)
     if not isinstance(value, list | Mapping):
         raise record.error(f"it should be a JSON schema and is {describe(value)}", "tools")
-    return json.dumps(value, ensure_ascii=False)
+    return json.dumps(plain(value), ensure_ascii=False)
 
 
 def _meta(record: Record, unknown: Mapping[str, Any]) -> str | None:

@@ -7,16 +7,19 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from prefdata import schema
+from prefdata.formats.arrow_rows import LIST, NAME, TEXT, Columns
 from prefdata.formats.intake import Imported, Intake
+from prefdata.formats.prompts import COLUMNS as PROMPT_COLUMNS
 from prefdata.formats.prompts import prompt_of
-from prefdata.formats.source import Record, describe, meta_json, records
+from prefdata.formats.source import Record, describe, meta_json
 from prefdata.schema import Row
 
-COLUMNS = ("responses", "ranking", "reason", "annotator", "aspect")
+OWN = {"responses": LIST, "ranking": LIST, "reason": TEXT, "annotator": NAME, "aspect": NAME}
 """What a row holds beside a prompt's columns."""
+COLUMNS = Columns({**PROMPT_COLUMNS.kinds, **OWN}, (*PROMPT_COLUMNS.needed, ("responses",)))
 
 
-def read_ranked(source: str | Path, *, annotator: str = "human:unnamed") -> Imported:
+def read_ranked(source: str | Path, *, annotator: str = "human:unnamed", strict: bool = False) -> Imported:
     """Prompts, responses, and one `rank` annotation a row.
 
     A row holds a prompt's columns (see `prefdata.formats.prompts.read_prompts`) and `responses` (a list of {text,
@@ -27,33 +30,39 @@ def read_ranked(source: str | Path, *, annotator: str = "human:unnamed") -> Impo
     Args:
         source: the file.
         annotator: who ranked the rows that do not say.
+        strict: a row that is not as above is an error.
 
     Raises:
-        DataError: a row is not as above; names file, row and column.
+        DataError: the file cannot be read, or, with `strict`, a row of it; names file, row and column.
     """
-    intake = Intake()
-    for record in records(source):
-        prompt = intake.prompt(prompt_of(record, intake, COLUMNS))
-        responses = [intake.response(row) for row in _responses(record, prompt)]
-        tiers = _tiers(record, len(responses))
-        if not tiers:
-            intake.left_out["row without a ranking (its prompt and responses were taken)"] += 1
-            continue
-        scores = {place: float(len(tiers) - tier) for tier, places in enumerate(tiers) for place in places}
-        shown = sorted(scores)
-        intake.annotation(
-            group_id=prompt["group_id"],
-            prompt_id=prompt["prompt_id"],
-            target_ids=[responses[place]["response_id"] for place in shown],
-            protocol="rank",
-            scores=[scores[place] for place in shown],
-            annotator=record.name("annotator") or annotator,
-            aspect=record.name("aspect") or "overall",
-            source="human",
-            text=None if record.row.get("reason") is None else record.text("reason", blank=True),
-            key=record.name("id"),
-        )
-    return intake.imported(source)
+    intake = Intake(Path(source), strict)
+    for record in intake.records(columns=COLUMNS):
+        with intake.row(record):
+            _take(intake, record, annotator)
+    return intake.imported()
+
+
+def _take(intake: Intake, record: Record, annotator: str) -> None:
+    prompt = intake.prompt(prompt_of(record, intake, OWN))
+    responses = [intake.response(row) for row in _responses(record, prompt)]
+    tiers = _tiers(record, len(responses))
+    if not tiers:
+        intake.leave_out("row without a ranking (its prompt and responses were taken)")
+        return
+    scores = {place: float(len(tiers) - tier) for tier, places in enumerate(tiers) for place in places}
+    shown = sorted(scores)
+    intake.annotation(
+        group_id=prompt["group_id"],
+        prompt_id=prompt["prompt_id"],
+        target_ids=[responses[place]["response_id"] for place in shown],
+        protocol="rank",
+        scores=[scores[place] for place in shown],
+        annotator=record.name("annotator") or annotator,
+        aspect=record.name("aspect") or "overall",
+        source="human",
+        text=None if record.row.get("reason") is None else record.text("reason", blank=True),
+        key=record.name("id"),
+    )
 
 
 def _responses(record: Record, prompt: Row) -> list[Row]:

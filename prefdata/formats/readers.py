@@ -27,25 +27,31 @@ READERS: dict[str, Reader] = {
 """Every format that can be read, by the name that `prefdata import` and `ingest` know."""
 
 
-def read(format: str, source: str | Path, **options: Any) -> Imported:
+def read(format: str, source: str | Path, *, strict: bool = False, **options: Any) -> Imported:
     """Read another tool's data as rows of our tables.
+
+    A row that cannot be read is left out: look at `quarantined` of what is returned.
 
     Args:
         format: a key of READERS.
         source: a file or folder.
-        options: what the reader takes beside the source (for example `annotator` for ranked and trl-pairs).
+        strict: a row that cannot be read is an error.
+        options: what the reader takes beside these (for example `annotator` for ranked and trl-pairs).
 
     Raises:
-        DataError: the format or an option is not known, or the source is not what the format says; names file, row
-            and column.
+        DataError: the format or an option is not known; the file cannot be read, or no row of it; or, with `strict`,
+            some row is not what the format says. Names file, row and column.
     """
     reader = READERS.get(format)
     if reader is None:
         known = ", ".join(sorted(READERS))
         raise DataError(f"there is no format {format!r} to read{suggestion(format, READERS)} (known: {known})")
-    taken = [name for name in inspect.signature(reader).parameters if name != "source"]
+    parameters = inspect.signature(reader).parameters
+    taken = [name for name in parameters if name not in ("source", "strict")]
     for name in options:
         if name not in taken:
             known = f"it takes {', '.join(taken)}" if taken else "it takes none"
             raise DataError(f"the format {format!r} has no option {name!r}{suggestion(name, taken)} ({known})")
+    if "strict" in parameters:  # a reader without it takes its source whole or not at all
+        options["strict"] = strict
     return reader(source, **options)

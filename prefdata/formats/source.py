@@ -1,24 +1,35 @@
-"""Rows of a file or folder, one at a time, each with the place it came from."""
+"""One row of a source with the place it came from, its cells checked, and what is said of one that cannot be taken."""
 
 from __future__ import annotations
 
-import csv
-import gzip
 import json
-from collections.abc import Iterable, Iterator, Mapping
+import reprlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from prefdata.errors import DataError
 from prefdata.schema import Row
 
-BATCH_ROWS = 1024
-LONGEST_CELL = 1 << 30
-"""Characters. The csv module refuses cells of more than 131,072 unless it is told otherwise; prompts may be longer."""
+
+class HalfPairError(ValueError):
+    """JSON that escapes one half of a surrogate pair without the other.
+
+    Attributes:
+        value: what the JSON says, which no file can store.
+    """
+
+    def __init__(self, value: object) -> None:
+        super().__init__("it holds half of a surrogate pair, which is no character")
+        self.value = value
+
+    def column(self) -> str | None:
+        """The first key of an object that holds such a half; None where it holds it otherwise."""
+        held = self.value.items() if isinstance(self.value, dict) else ()
+        return next(
+            (str(plain(key)) for key, value in held if not is_whole(json.dumps([key, value], ensure_ascii=False))), None
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,17 +41,24 @@ class Record:
         file: where it stands.
         number: counted from 1 (for CSV without the header; for JSON lines it is the line).
         textual: the source knows nothing but text (CSV), so lists and objects are written in it as JSON.
+        raw: as it stands in the file; None where the file does not hold it as text.
     """
 
     row: Row
     file: Path
     number: int
     textual: bool = False
+    raw: bytes | None = None
 
-    def error(self, problem: str, column: str | None = None) -> DataError:
+    def error(self, problem: str, column: str | None = None) -> RowError:
         """The sentence that names file, row and column."""
-        place = f"{self.file}, row {self.number}" + (f", column {column!r}" if column else "")
-        return DataError(f"{place}: {problem}")
+        return RowError(self, problem, column)
+
+    def raw_text(self) -> str:
+        """The row as text: bytes that are no UTF-8 are replaced, and what is not text in its file becomes JSON."""
+        if self.raw is not None:
+            return self.raw.decode("utf-8", "replace").rstrip("\r\n")
+        return json.dumps(plain(self.row), ensure_ascii=False)
 
     def text(self, column: str, *, blank: bool = False) -> str:
         """The column as text; see `checked`."""
@@ -55,16 +73,14 @@ class Record:
             blank: whether text without a visible character is allowed.
 
         Raises:
-            DataError: it is not text, is blank, or holds half of a surrogate pair (which no file can store).
+            RowError: it is not text, is blank, or holds half of a surrogate pair (which no file can store).
         """
         if not isinstance(value, str):
             raise self.error(f"it should be text and is {describe(value)}", column)
         if not blank and not value.strip():
             raise self.error("it is empty; give it a text or take the row out", column)
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise self.error("it holds half of a surrogate pair, which is no character", column) from None
+        if not is_whole(value):
+            raise self.error(str(HalfPairError(value)), column)
         return value
 
     def name(self, column: str) -> str | None:
@@ -86,11 +102,21 @@ class Record:
                 value = float(value)
             except ValueError:
                 raise self.error(f"it should be a number and is {describe(value)}", column) from None
+        return self.finite(column, value)
+
+    def finite(self, column: str, value: object) -> float | None:
+        """A number that was found in a column; None for NaN and infinity, which say that there is none.
+
+        Raises:
+            RowError: it is no number, or one that 64 bits cannot hold.
+        """
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise self.error(f"it should be a number and is {describe(value)}", column)
-        if value != value or value in (float("inf"), float("-inf")):
-            return None
-        return float(value)
+        try:
+            number = float(value)
+        except OverflowError:
+            raise self.error("it is a number beyond what 64 bits hold", column) from None
+        return number if number == number and abs(number) != float("inf") else None
 
     def structured(self, column: str, *, always: bool = True) -> Any:
         """The column, read as JSON where it is the text of a list or an object.
@@ -104,8 +130,23 @@ class Record:
             try:
                 return parse_json(value)
             except ValueError as error:
-                raise self.error(f"it is not valid JSON: {error}", column) from None
+                raise self.error(str(error), column) from None
         return value
+
+
+class RowError(DataError):
+    """One row that cannot be taken; the rows beside it can.
+
+    Attributes:
+        record: the row.
+        problem: what was found, without the place.
+        column: where in the row, if it is one column's fault.
+    """
+
+    def __init__(self, record: Record, problem: str, column: str | None = None) -> None:
+        place = f"{record.file}, row {record.number}" + (f", column {column!r}" if column else "")
+        super().__init__(f"{place}: {problem}")
+        self.record, self.problem, self.column = record, problem, column
 
 
 def describe(value: object) -> str:
@@ -113,8 +154,13 @@ def describe(value: object) -> str:
     if value is None:
         return "missing"
     kinds = {str: "text", bool: "a truth value", int: "a number", float: "a number", list: "a list", dict: "an object"}
-    shown = repr(value)
+    shown = repr(value[:60]) if isinstance(value, str) else reprlib.repr(value)  # which minds depth and length
     return f"{kinds.get(type(value), type(value).__name__)} ({shown[:40]}{'...' if len(shown) > 40 else ''})"
+
+
+def not_utf8(error: UnicodeDecodeError) -> str:
+    """What is wrong with bytes that are no text."""
+    return f"it is not valid UTF-8: byte 0x{error.object[error.start]:02x} at position {error.start + 1:,}"
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
@@ -125,156 +171,57 @@ def suggestion(word: str, known: Iterable[str]) -> str:
 
 
 def parse_json(text: str) -> Any:
-    """JSON without NaN and infinity, which the tables' ids cannot hold.
+    """JSON without what the tables cannot hold: NaN, infinity, and characters of which only one half is there.
 
     Raises:
-        ValueError: it is not valid; the message says where.
+        ValueError: it is not valid, or a HalfPairError; the message is the whole problem.
     """
 
     def refuse(name: str) -> NoReturn:
         raise ValueError(f"{name} is not a JSON number")
 
     try:
-        return json.loads(text, parse_constant=refuse)
+        value = json.loads(text, parse_constant=refuse)
+        if ("\\ud" in text or "\\uD" in text) and not is_whole(json.dumps(value, ensure_ascii=False)):
+            raise HalfPairError(value)
+    except HalfPairError:
+        raise
+    except json.JSONDecodeError as error:
+        raise ValueError(f"it is not valid JSON: {error.msg} (character {error.pos + 1:,})") from None
+    except ValueError as error:  # from `refuse`, or a number of thousands of digits
+        raise ValueError(f"it is not valid JSON: {str(error).partition(';')[0]}") from None
     except RecursionError:
-        raise ValueError("it is nested too deeply") from None
+        raise ValueError("it is not valid JSON: it is nested too deeply") from None
+    return value
+
+
+def is_whole(text: str) -> bool:
+    """Whether a text consists of whole characters, and so can be stored."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def meta_json(columns: Mapping[str, Any]) -> str | None:
     """Whatever no column holds, as the JSON text of `meta`; None where nothing is left."""
-    kept = {key: plain(value) for key, value in columns.items() if value is not None}
+    kept = {str(plain(key)): plain(value) for key, value in columns.items() if value is not None}
     return json.dumps(kept, ensure_ascii=False, sort_keys=True) if kept else None
 
 
 def plain(value: Any) -> Any:
     """The value as JSON holds it: a NaN becomes null, a date or a decimal its text."""
     if isinstance(value, Mapping):
-        return {str(key): plain(entry) for key, entry in value.items()}
+        return {str(plain(key)): plain(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
         return [plain(entry) for entry in value]
     if isinstance(value, float):
         return value if value == value and abs(value) != float("inf") else None
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode()
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
     return value if value is None or isinstance(value, bool | int) else str(value)
-
-
-def records(source: str | Path, *, within: str | None = None) -> Iterator[Record]:
-    """The rows of JSON lines (also gzipped), CSV, Parquet, or a folder that datasets' save_to_disk wrote.
-
-    Args:
-        source: a file or such a folder.
-        within: the name of the file to read where `source` is a folder that holds it.
-
-    Raises:
-        DataError: there is no such file, its kind is not known, or a row cannot be read.
-    """
-    path = Path(source)
-    if path.is_dir() and within is not None and (path / within).is_file():
-        path = path / within
-    if path.is_dir():
-        if not ((path / "state.json").is_file() or (path / "dataset_dict.json").is_file()):
-            lacks = f"neither {within} nor the" if within else "no"
-            raise DataError(f"{path} is a folder that holds {lacks} state.json of datasets' save_to_disk: name a file")
-        return _saved_dataset(path)
-    if not path.is_file():
-        raise DataError(f"there is no file {path}")
-    name = path.name.lower().removesuffix(".gz")
-    if name.endswith((".jsonl", ".ndjson")):
-        return _json_lines(path)
-    if path.suffix.lower() == ".csv":
-        return _csv(path)
-    if path.suffix.lower() == ".parquet":
-        return _parquet(path)
-    raise DataError(
-        f"{path}: the end of its name says none of .jsonl, .jsonl.gz, .csv, .parquet; rename it after what it holds"
-    )
-
-
-def _json_lines(path: Path) -> Iterator[Record]:
-    with gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb") as lines:
-        number = 0
-        while True:
-            number += 1
-            try:
-                line = lines.readline()
-                if not line:
-                    return
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-            except (OSError, EOFError, UnicodeDecodeError) as error:
-                raise DataError(f"{path}, row {number}: it cannot be read as UTF-8 text: {error}") from None
-            if not text.strip():
-                continue
-            try:
-                row = parse_json(text)
-            except ValueError as error:
-                raise DataError(f"{path}, row {number}: it is not valid JSON: {error}") from None
-            if not isinstance(row, dict):
-                raise DataError(f"{path}, row {number}: it should be a JSON object and is {describe(row)}")
-            yield Record(row, path, number)
-
-
-def _csv(path: Path) -> Iterator[Record]:
-    csv.field_size_limit(LONGEST_CELL)
-    with path.open(encoding="utf-8-sig", newline="") as lines:
-        reader = csv.DictReader(lines, strict=True)
-        number = 0
-        while True:
-            number += 1
-            try:
-                cells: dict[Any, Any] | None = next(reader, None)
-            except (csv.Error, UnicodeDecodeError) as error:
-                raise DataError(f"{path}, row {number}: it cannot be read as CSV in UTF-8: {error}") from None
-            if cells is None:
-                return
-            if None in cells:
-                raise DataError(f"{path}, row {number}: it has more cells than the header; quote its commas")
-            yield Record({key: cell or None for key, cell in cells.items()}, path, number, textual=True)
-
-
-def _parquet(path: Path) -> Iterator[Record]:
-    number = 0
-    try:
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=BATCH_ROWS):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield Record(row, path, number)
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read as Parquet after row {number}: {error}") from error
-
-
-def _saved_dataset(folder: Path) -> Iterator[Record]:
-    if (folder / "dataset_dict.json").is_file():
-        for split in _listed(folder / "dataset_dict.json", "splits"):
-            yield from _saved_dataset(folder / split)
-        return
-    state = folder / "state.json"
-    if not state.is_file():
-        raise DataError(f"{folder} holds no state.json: it was not written by datasets' save_to_disk")
-    number = 0
-    for name in _listed(state, "_data_files"):
-        path = folder / name
-        try:
-            with pa.memory_map(str(path)) as file, pa.ipc.open_stream(file) as stream:
-                for batch in stream:
-                    for row in batch.to_pylist():
-                        number += 1
-                        yield Record(row, path, number)
-        except (pa.ArrowException, OSError) as error:
-            raise DataError(f"{path} cannot be read as Arrow after row {number}: {error}") from error
-
-
-def _listed(path: Path, key: str) -> list[str]:
-    """The names that a file of save_to_disk lists: of splits, or of data files. Each stays inside its folder."""
-    try:
-        content = parse_json(path.read_text(encoding="utf-8"))
-        names = [entry["filename"] if isinstance(entry, dict) else entry for entry in content[key]]
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path} is not what datasets' save_to_disk writes: {type(error).__name__} {error}") from None
-    if isinstance(content, dict) and content.get("_indices_data_files"):
-        raise DataError(f"{path} names an indices file; save the dataset again after flatten_indices()")
-    for name in names:
-        if not isinstance(name, str) or Path(name).name != name or name in ("", ".", ".."):
-            raise DataError(f"{path} names {name!r}, which is not a name within its folder")
-    return names

@@ -8,32 +8,23 @@ from pathlib import Path
 from typing import Any
 
 from prefdata import schema
+from prefdata.formats.arrow_rows import LIST, NAME, NUMBER, TEXT, Columns
 from prefdata.formats.conversation import check_answerable, join_turns, read_messages
 from prefdata.formats.intake import Imported, Intake, in_id_order
-from prefdata.formats.source import Record, describe, meta_json, records
+from prefdata.formats.source import Record, describe, meta_json
 from prefdata.schema import Row, message
 
-COLUMNS = frozenset(
+COLUMNS = Columns(
     {
-        "prompt",
-        "chosen",
-        "rejected",
-        "messages",
-        "tools",
-        "p",
-        "score_chosen",
-        "score_rejected",
-        "aspect",
-        "annotator",
-        "chosen_id",
-        "rejected_id",
-        "chosen_model",
-        "rejected_model",
-        "group",
-        "split",
-        "id",
-    }
+        **dict.fromkeys(("prompt", "chosen", "rejected"), LIST),
+        "tools": TEXT,
+        **dict.fromkeys(("p", "score_chosen", "score_rejected"), NUMBER),
+        **dict.fromkeys(("aspect", "annotator", "group", "id"), NAME),
+        **dict.fromkeys(("chosen_id", "rejected_id", "chosen_model", "rejected_model"), NAME),
+    },
+    (("chosen",), ("rejected",)),
 )
+UNDERSTOOD = {*COLUMNS.kinds, "messages", "split"}
 """Columns that are understood. All others (margin, weight and list among them) go into the annotation's `meta`."""
 MAKERS = frozenset({"human", "judge", "reward", "likelihood", "embedding", "rule", "consensus"})
 """Sources that an annotator's name may begin with. Whoever is named otherwise is not known: `imported`."""
@@ -41,15 +32,17 @@ SPLITS = ("train", "valid")
 SIDES = ("chosen", "rejected")
 
 
-def read_trl_pairs(source: str | Path, *, annotator: str = "unknown", model: str = "unknown") -> Imported:
+def read_trl_pairs(
+    source: str | Path, *, annotator: str = "unknown", model: str = "unknown", strict: bool = False
+) -> Imported:
     """Prompts, responses and one annotation a pair, from Parquet, JSON lines, CSV or a folder of save_to_disk.
 
     `prompt`, `chosen` and `rejected` are texts, or lists of messages. Without a prompt, or where chosen and rejected
     repeat it, the prompt is what the two conversations share, up to the last turn that is not the assistant's. Columns
     that `prefdata export` writes are understood: `p` (P(chosen is better)), `score_chosen` and `score_rejected`,
-    `aspect`, `annotator`, `tools`, `chosen_id` and `rejected_id` (equal ids under one prompt are one response; without
-    them equal texts are), `group` (its prompts share a group: the first is the root, the others are derived from it)
-    and `split` (train or valid, kept as the label that `prefdata` reads).
+    `aspect`, `annotator`, `tools`, `chosen_id` and `rejected_id` (equal ids and texts under one prompt are one
+    response; without ids equal texts are), `group` (its prompts share a group: the first is the root, the others are
+    derived from it) and `split` (train or valid, kept as the label that `prefdata` reads).
 
     The annotation is a `compare` with scores (p, 1 - p), p = 1 where there is none; without p, and with two scores that
     fall and are not just (1, 0), it is a `score` with these. Scores that contradict the order are kept in `meta`.
@@ -58,70 +51,88 @@ def read_trl_pairs(source: str | Path, *, annotator: str = "unknown", model: str
         source: the file or folder.
         annotator: who judged the rows that do not say.
         model: who wrote the responses, where `chosen_model` and `rejected_model` do not say.
+        strict: a row that is not as above is an error.
 
     Raises:
-        DataError: a row is not as above; names file, row and column.
+        DataError: the file cannot be read, or, with `strict`, a row of it; names file, row and column.
     """
-    reader = _PairReader(annotator, model)
-    for record in records(source):
-        reader.take(record)
+    reader = _PairReader(annotator, model, Intake(Path(source), strict))
+    for record in reader.intake.records(columns=COLUMNS):
+        read = False
+        with reader.intake.row(record):
+            reader.take(record)
+            read = True
+        if not read:
+            reader.hold_group(record)
     reader.label_splits()
-    return reader.intake.imported(source)
+    return reader.intake.imported()
 
 
 @dataclass
 class _PairReader:
     annotator: str
     model: str
-    intake: Intake = field(default_factory=Intake)
+    intake: Intake
     roots: dict[str, Row] = field(default_factory=dict)
+    held: dict[str, int] = field(default_factory=dict)
+    """The groups whose first row, of this number, cannot be read: its prompt would name the whole group."""
     splits: dict[str, str] = field(default_factory=dict)
     """Of each group."""
 
     def take(self, record: Record) -> None:
+        """Read all of a row, then take it."""
         turns, sides = _sides(record)
         texts = [_response_text(record, column, side) for column, side in zip(SIDES, sides, strict=True)]
         if None in texts:
-            self.intake.left_out["tool calls in a response"] += 1
+            self.intake.leave_out("tool calls in a response")
             return
-        (better, _), (worse, _) = (text for text in texts if text is not None)
-        if better.split() == worse.split():
-            self.intake.left_out["same text"] += 1
+        better, worse = (text for text in texts if text is not None)
+        if better[0].split() == worse[0].split():
+            self.intake.leave_out("same text")
             return
-        prompt = self._prompt(record, turns)
-        ids = []
-        for column, text in zip(SIDES, texts, strict=True):
-            assert text is not None
-            key = record.name(f"{column}_id") or text[0]
-            by = record.name(f"{column}_model") or self.model
-            made = schema.response(prompt, model=by, text=text[0], key=key, segments=text[1])
-            ids.append(self.intake.response(made)["response_id"])
-        if ids[0] == ids[1]:
-            raise record.error("chosen and rejected have one id and different texts", "rejected_id")
-        self._annotate(record, prompt, ids)
-
-    def _prompt(self, record: Record, turns: Sequence[Row]) -> Row:
-        tools, group = record.row.get("tools"), record.name("group")
+        group, tools = record.name("group"), record.row.get("tools")
         tools = None if tools is None else record.text("tools")
-        row = schema.prompt(turns, tools=tools)
+        prompt = self._prompt(record, turns, group, tools)
+        own = [record.name(f"{column}_id") for column in SIDES]
+        if own[0] is not None and own[0] == own[1]:
+            raise record.error("chosen and rejected have one id and different texts", "rejected_id")
+        responses = []
+        for column, (text, segments), key in zip(SIDES, (better, worse), own, strict=True):
+            by = record.name(f"{column}_model") or self.model
+            named = text if key is None else [key, text]
+            responses.append(schema.response(prompt, model=by, text=text, key=named, segments=segments))
+        self._annotate(record, prompt, [row["response_id"] for row in responses])
+        prompt = self.intake.prompt(prompt)
+        for row in responses:
+            self.intake.response(row)
         if group is not None:
-            root = self.roots.setdefault(group, row)
-            if root["prompt_id"] != row["prompt_id"]:
-                row = schema.prompt(turns, parent=root, tools=tools)
-        row = self.intake.prompt(row)
+            self.roots.setdefault(group, prompt)
         split = record.row.get("split")
-        if split in SPLITS:
-            known = self.splits.setdefault(row["group_id"], split)
-            if known != split:
-                # One group in both splits would leak what is held out.
-                self.splits[row["group_id"]] = "valid"
-        return row
+        if split in SPLITS and self.splits.setdefault(prompt["group_id"], split) != split:
+            # One group in both splits would leak what is held out.
+            self.splits[prompt["group_id"]] = "valid"
+
+    def hold_group(self, record: Record) -> None:
+        """A row that cannot be read keeps the group out that it would have been the first of."""
+        group = record.row.get("group")
+        if isinstance(group, str | int) and str(group) not in self.roots:
+            self.held.setdefault(str(group), record.number)
+
+    def _prompt(self, record: Record, turns: Sequence[Row], group: str | None, tools: str | None) -> Row:
+        row = schema.prompt(turns, tools=tools)
+        if group is None:
+            return row
+        if group in self.held:
+            problem = f"the first row of its group {group!r}, row {self.held[group]}, cannot be read"
+            raise record.error(f"{problem}, and gives the group its name: put that right", "group")
+        root = self.roots.get(group, row)
+        return row if root["prompt_id"] == row["prompt_id"] else schema.prompt(turns, parent=root, tools=tools)
 
     def _annotate(self, record: Record, prompt: Row, ids: list[str]) -> None:
         p, scores = record.number_in("p"), (record.number_in("score_chosen"), record.number_in("score_rejected"))
         if p is not None and not 0 <= p <= 1:
             raise record.error(f"it is a probability and should lie in [0, 1], not be {p:g}", "p")
-        rest = {key: value for key, value in record.row.items() if key not in COLUMNS and value is not None}
+        rest = {key: value for key, value in record.row.items() if key not in UNDERSTOOD and value is not None}
         if record.row.get("split") not in SPLITS and record.row.get("split") is not None:
             rest["split"] = record.row["split"]
         falls = scores[0] is not None and scores[1] is not None and scores[0] > scores[1]
@@ -132,7 +143,7 @@ class _PairReader:
             protocol, given = "compare", [p, 1.0 - p]
             if not falls or p != 1:
                 rest |= {f"score_{side}": score for side, score in zip(SIDES, scores, strict=True)}
-        self.intake.to_meta.update(key for key, value in rest.items() if value is not None)
+        self.intake.keep_in_meta(key for key, value in rest.items() if value is not None)
         name = record.name("annotator") or self.annotator
         maker = name.partition(":")[0]
         shown, given = in_id_order(ids, given)

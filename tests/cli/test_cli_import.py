@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -111,3 +112,99 @@ def test_two_sources_in_one_dataset_and_into_another(command: Command, data_fold
     assert all(" 0 new" in line for line in command("import", "prefdata", "ds", "other").out.splitlines()[:3])
     shown = command("show", "other").out
     assert shown.startswith("commit 1: 4,062 prompts, 8,243 responses, 4,036 annotations, 0 preferences")
+
+
+# Bad rows
+
+
+def numbered(*bad: tuple[int, bytes], count: int = 30) -> bytes:
+    lines = [json.dumps({"prompt": f"What is {n}?"}).encode() for n in range(count)]
+    for row, line in bad:
+        lines[row - 1] = line
+    return b"".join(line + b"\n" for line in lines)
+
+
+def test_a_broken_line_is_kept_and_the_rest_is_taken(command: Command) -> None:
+    source = Path("prompts.jsonl")
+    source.write_bytes(numbered((17, b'{"prompt": "What'), (20, b'{"prompt": "\xff"}'), (21, b'{"prompt": ""}')))
+    for new in ("27 new", "0 new, 27 were there"):
+        said = command("import", "prompts", source, "ds")
+        assert said.code == 0 and f"prompts: {new}\n" in said.out
+        assert said.err.startswith("WARNING: 3 rows of prompts.jsonl could not be read and are kept in ds/quarantine/")
+        assert "row 17: it is not valid JSON: Unterminated string starting at (character 12);" in said.err
+        (file,) = Path("ds/quarantine").iterdir()
+        kept = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        assert [(row["file"], row["row"]) for row in kept] == [("prompts.jsonl", row) for row in (17, 20, 21)]
+        assert kept[1]["raw"] == '{"prompt": "\ufffd"}'
+    commit = prefdata.open("ds").snapshot.number
+    source.write_bytes(numbered((17, b'{"prompt": "What'), (21, b'{"prompt": ""}')))
+    assert "2 rows of prompts.jsonl" in command("import", "prompts", source, "ds").err
+    source.write_bytes(numbered())
+    said = command("import", "prompts", source, "ds")
+    assert (said.code, said.err) == (0, "") and "prompts: 2 new, 28 were there\n" in said.out
+    assert not Path("ds/quarantine").exists() and prefdata.open("ds").snapshot.number == commit + 2
+
+
+def test_strict_takes_nothing(command: Command) -> None:
+    Path("prompts.jsonl").write_bytes(numbered((17, b"{")))
+    said = command("import", "prompts", "prompts.jsonl", "ds", "--strict")
+    assert said.code == 1 and said.err.startswith("error: prompts.jsonl, row 17: it is not valid JSON: Expecting")
+    assert not Path("ds").exists()
+
+
+def test_where_no_row_is_good_there_is_no_dataset(command: Command) -> None:
+    Path("prompts.jsonl").write_bytes(b"{\n}\n")
+    said = command("import", "prompts", "prompts.jsonl", "ds")
+    assert said.code == 1 and len(said.err.splitlines()) == 1
+    assert (
+        "prompts.jsonl: none of its 2 rows can be read, so nothing was taken: row 1: it is not valid JSON" in said.err
+    )
+    assert not Path("ds").exists()
+
+
+def test_what_is_left_out_by_rule_and_what_is_bad_are_told_together(command: Command) -> None:
+    same = json.dumps({"prompt": "P", "chosen": "a", "rejected": "a"})
+    Path("pairs.jsonl").write_text(f"{same}\n{{\n")
+    said = command("import", "trl-pairs", "pairs.jsonl", "ds")
+    assert said.code == 1 and "1 left out: same text; 1 row of pairs.jsonl could not be read: row 2:" in said.err
+    assert not Path("ds").exists()
+
+
+def test_two_files_of_one_name_do_not_share_what_is_kept(command: Command) -> None:
+    for folder, row in (("a", 3), ("b", 4)):
+        Path(folder).mkdir()
+        Path(folder, "p.jsonl").write_bytes(numbered((row, b"{")))
+        assert command("import", "prompts", f"{folder}/p.jsonl", "ds").code == 0
+    assert len(list(Path("ds/quarantine").iterdir())) == 2
+
+
+def test_what_an_import_does_not_change_is_said(command: Command) -> None:
+    def write(text: str, reference: str) -> None:
+        pair = {"prompt": "P", "chosen": text, "rejected": "b", "id": "1", "chosen_id": "x"}
+        Path("pairs.jsonl").write_text(json.dumps(pair) + "\n")
+        Path("prompts.jsonl").write_text(json.dumps({"prompt": "Q", "reference": reference, "tags": "a"}) + "\n")
+
+    write("a", "right")
+    for _ in range(2):
+        for format, name in (("trl-pairs", "pairs.jsonl"), ("prompts", "prompts.jsonl")):
+            said = command("import", format, name, "ds").out
+            assert "earlier" not in said and "another" not in said
+    write("a, put right", "wrong")
+    said = command("import", "trl-pairs", "pairs.jsonl", "ds").out
+    assert "responses: 1 new, 1 were there\n" in said
+    assert "earlier imports of pairs.jsonl brought 1 responses, 1 annotations that are not in it now" in said
+    assert "so they stay live" in said
+    said = command("import", "prompts", "prompts.jsonl", "ds").out
+    assert "prompts: 1 are there with another references: an import changes nothing that is there" in said
+    (row,) = [row for row in prefdata.open("ds").prompts.collect().to_dicts() if row["references"]]
+    assert row["references"] == ["right"]
+
+
+def test_where_the_quarantine_cannot_be_written_nothing_is_taken(command: Command) -> None:
+    Path("one.jsonl").write_bytes(numbered(count=1))
+    command("import", "prompts", "one.jsonl", "ds")
+    Path("ds/quarantine").write_text("somebody's file")
+    Path("prompts.jsonl").write_bytes(numbered((17, b"{")))
+    said = command("import", "prompts", "prompts.jsonl", "ds")
+    assert said.code == 1 and "cannot be written" in said.err
+    assert prefdata.open("ds").counts()["prompts"] == 1

@@ -145,7 +145,7 @@ def test_hh_an_empty_response_stays_one(jsonl: JsonLines) -> None:
 )
 def test_hh_bad_rows(jsonl: JsonLines, row: dict[str, Any], sentence: str) -> None:
     with pytest.raises(DataError, match=sentence):
-        read("hh-rlhf", jsonl([row]))
+        read("hh-rlhf", jsonl([row]), strict=True)
 
 
 # OpenAssistant
@@ -220,12 +220,12 @@ def test_oasst_trees_by_hand(jsonl: JsonLines) -> None:
         ([{"message_id": "a", "role": "prompter", "text": "x", "parent_id": "z"}], r"'z' is no message of this source"),
         ([{"message_id": "a", "role": "prompter", "text": "x"}] * 2, r"row 2, .*'a' stands in the source twice"),
         ([{"message_id": "a", "role": "prompter", "text": "x", "parent_id": "a"}], r"each other's parents"),
-        ([], r"holds no message"),
+        ([], r"holds no rows"),
     ],
 )
 def test_oasst_bad_rows(jsonl: JsonLines, rows: list[dict[str, Any]], sentence: str) -> None:
     with pytest.raises(DataError, match=sentence):
-        read("oasst", jsonl(rows))
+        read("oasst", jsonl(rows), strict=True)
 
 
 # UKPConvArg
@@ -303,14 +303,14 @@ def test_ukp_by_hand(tmp_path: Path) -> None:
 )
 def test_ukp_bad_rows(tmp_path: Path, changes: dict[str, Any], sentence: str) -> None:
     with pytest.raises(DataError, match=sentence):
-        read("ukpconvarg", ukp_folder(tmp_path, **changes))
+        read("ukpconvarg", ukp_folder(tmp_path, **changes), strict=True)
 
 
 def test_ukp_names_the_missing_file(tmp_path: Path) -> None:
     ukp_folder(tmp_path)
     (tmp_path / "ukpconvarg1_votes.parquet").unlink()
     with pytest.raises(DataError, match=r"ukpconvarg1_votes\.parquet is not there"):
-        read("ukpconvarg", tmp_path)
+        read("ukpconvarg", tmp_path, strict=True)
 
 
 @pytest.mark.parametrize("format", ["hh-rlhf", "oasst", "ukpconvarg"])

@@ -119,7 +119,7 @@ BAD_PROMPTS = [
 @pytest.mark.parametrize(("row", "sentence"), BAD_PROMPTS)
 def test_a_bad_row_is_named(jsonl: JsonLines, row: dict[str, Any], sentence: str) -> None:
     with pytest.raises(DataError, match=sentence) as caught:
-        read("prompts", jsonl([{"prompt": "fine"}, row]))
+        read("prompts", jsonl([{"prompt": "fine"}, row]), strict=True)
     assert "rows.jsonl" in str(caught.value)
 
 
@@ -181,7 +181,7 @@ def test_without_a_ranking_the_responses_are_taken(jsonl: JsonLines) -> None:
 )
 def test_a_bad_ranking_is_named(jsonl: JsonLines, changes: dict[str, Any], sentence: str) -> None:
     with pytest.raises(DataError, match=sentence):
-        read("ranked", jsonl([{**RANKED, **changes}]))
+        read("ranked", jsonl([{**RANKED, **changes}]), strict=True)
 
 
 def test_the_sample_data_is_read() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,8 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from prefdata.errors import DataError
-from prefdata.formats import READERS, read
-from prefdata.formats.source import meta_json, records
+from prefdata.formats import READERS, Imported, read
+from prefdata.formats.files import records
+from prefdata.formats.source import meta_json
 
 JsonLines = Callable[..., Path]
 
@@ -60,13 +62,16 @@ def test_broken_files_are_sentences(tmp_path: Path) -> None:
     cases = [
         (written("a.jsonl", b'{"prompt": "x"}\n{"prompt": \n'), r"a\.jsonl, row 2: it is not valid JSON"),
         (written("b.jsonl", b"[1]\n"), r"b\.jsonl, row 1: it should be a JSON object and is a list"),
-        (written("c.jsonl", b'{"prompt": NaN}\n'), r"c\.jsonl, row 1: .*NaN is not a JSON number"),
-        (written("d.jsonl", b'{"prompt": "\xff"}\n'), r"d\.jsonl, row 1: it cannot be read as UTF-8"),
+        (written("c.jsonl", b'{"prompt": NaN}\n'), r"c\.jsonl, row 1: it is not valid JSON: NaN is not a JSON number"),
+        (
+            written("d.jsonl", b'{"prompt": "\xff"}\n'),
+            r"d\.jsonl, row 1: it is not valid UTF-8: byte 0xff at position 13",
+        ),
         (written("e.jsonl", b"[" * 100_000 + b"\n"), r"e\.jsonl, row 1: .*nested too deeply"),
         (written("f.csv", b"prompt\na,b\n"), r"f\.csv, row 1: it has more cells than the header"),
         (written("g.csv", b'prompt\n"open\n'), r"g\.csv, row 1: it cannot be read as CSV"),
         (written("h.parquet", b"PAR1 not really"), r"h\.parquet cannot be read as Parquet"),
-        (written("i.jsonl.gz", b"not gzip"), r"i\.jsonl\.gz, row 1: it cannot be read"),
+        (written("i.jsonl.gz", b"not gzip"), r"i\.jsonl\.gz cannot be read at all \(Not a gzipped file"),
         (written("j.txt", b"x"), r"j\.txt: the end of its name says none of"),
         (tmp_path / "missing.jsonl", r"there is no file .*missing\.jsonl"),
         (tmp_path, "is a folder that holds no state.json of"),
@@ -86,6 +91,15 @@ def test_unknown_formats_and_options_name_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"'prompts' has no option 'limit' \(it takes none\)"):
         read("prompts", tmp_path, limit=3)
     assert set(READERS) == {"prompts", "ranked", "hh-rlhf", "oasst", "ukpconvarg", "trl-pairs"}
+
+
+def test_a_reader_that_knows_no_strictness_is_asked_for_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def read_nothing(source: object, *, word: str = "") -> Imported:
+        return Imported({}, Counter(), f"nothing of {source} {word}")
+
+    monkeypatch.setitem(READERS, "nothing", read_nothing)
+    for strict in (False, True):
+        assert read("nothing", "here", strict=strict, word="!").note == "nothing of here !"
 
 
 def test_meta_is_always_valid_json() -> None:

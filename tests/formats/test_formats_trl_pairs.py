@@ -162,7 +162,7 @@ def test_what_is_left_out_is_counted(jsonl: JsonLines) -> None:
 )
 def test_a_bad_row_is_named(jsonl: JsonLines, row: dict[str, Any], sentence: str) -> None:
     with pytest.raises(DataError, match=sentence) as caught:
-        read("trl-pairs", jsonl([row]))
+        read("trl-pairs", jsonl([row]), strict=True)
     assert "rows.jsonl, row 1" in str(caught.value)
 
 
