@@ -4,8 +4,9 @@ Used as a context manager in tests, or as a program whose first line of output i
 
     python tests/fault_server.py --port 0 --latency 0.05 --log counts.txt --every 500=7
 
-Answers are those of the scripted engine: a pure function of the body. A fault strikes every Nth request (`every`), or a
-request whose text holds a marker: `<<500>>` always, `<<500:2>>` the first two times that this body is sent.
+Answers are those of the scripted engine: a pure function of the body. A fault strikes every Nth request (`every`), a
+request that the function `choose` picks, or one whose text holds a marker: `<<500>>` always, `<<500:2>>` the first two
+times that this body is sent.
 
     429        too many requests, with Retry-After        500        internal error
     drop       the connection is closed without answer    slow       the answer takes `slow_seconds`
@@ -15,6 +16,10 @@ request whose text holds a marker: `<<500>>` always, `<<500:2>>` the first two t
     refusal    the model refuses                          filter     finish_reason content_filter
     401        the key is rejected (and repeated)         404        no such model
     nologprobs no log-probabilities                       echo       the answer is the Authorization header
+    nochoices  no choices, though the tokens are counted
+
+The server keeps a ledger: what each POST was answered, whether all of it went out to a client that was still there, and
+the tokens that it counted for it: those of a whole completion that was delivered, and none for anything else.
 """
 
 from __future__ import annotations
@@ -28,13 +33,14 @@ import re
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from prefdata.engines.base import Request
 from prefdata.engines.scripted import ScriptedConfig, ScriptedEngine
 
-_NAMES = "429 500 drop slow malformed cut short prose empty 400 refusal filter 401 404 nologprobs echo"
+_NAMES = "429 500 drop slow malformed cut short prose empty 400 refusal filter 401 404 nologprobs echo nochoices"
 FAULTS = frozenset(_NAMES.split())
 _MARKER = re.compile(r"<<(\w+)(?::(\d+))?>>")
 
@@ -44,17 +50,21 @@ class FaultServer:
 
     Args:
         every: fault -> N: it strikes every Nth POST, counted from the start.
+        choose: body and how often it was sent -> the fault that strikes, or None.
         latency: seconds that each answer takes.
         retry_after: what a 429 says: seconds or an HTTP date; None to say nothing.
         slow_seconds: what the fault `slow` adds.
         key: what Authorization must hold; None for anything.
         labels: what the log-probabilities of a next token are about.
         log: a file that gets one line for each POST: the SHA-256 of its body.
+        events: a file that gets a JSON line when a POST has come and one when its answer is out (see `_note`).
 
     Attributes:
         url: base_url for a client, ending in /v1.
         counts: how often each body was seen, by SHA-256.
-        log: one dict for each POST, in order: sha, path, fault, body.
+        log: one dict for each POST, in order: sha, path, fault, body; and what became of it: connection (the number of
+            the connection that it came by), status (HTTP; None while unanswered, and where nothing was sent), sent
+            (the text), delivered, prompt_tokens, completion_tokens.
         most_in_flight: the highest number of requests that were open at once.
     """
 
@@ -62,23 +72,28 @@ class FaultServer:
         self,
         *,
         every: dict[str, int] | None = None,
+        choose: Callable[[dict[str, Any], int], str | None] | None = None,
         latency: float = 0.0,
         retry_after: str | None = "0",
         slow_seconds: float = 5.0,
         key: str | None = None,
         labels: tuple[str, ...] = ("A", "B"),
         log: Path | None = None,
+        events: Path | None = None,
         port: int = 0,
     ) -> None:
         unknown = set(every or {}) - FAULTS
         assert not unknown, f"no such faults: {unknown}"
-        self.every, self.latency, self.retry_after = dict(every or {}), latency, retry_after
+        self.every, self.choose = dict(every or {}), choose
+        self.latency, self.retry_after = latency, retry_after
         self.slow_seconds, self.key, self.labels = slow_seconds, key, labels
         self.counts: Counter[str] = Counter()
         self.log: list[dict[str, Any]] = []
         self.most_in_flight = 0
         self._in_flight = 0
+        self._connections = 0
         self._file = log.open("a", encoding="utf-8") if log else None
+        self._events = events.open("a", encoding="utf-8") if events else None
         self._port = port
         self._ready = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -127,10 +142,23 @@ class FaultServer:
             "most_in_flight": self.most_in_flight,
             "faults": dict(Counter(entry["fault"] for entry in self.log if entry["fault"])),
             "counts": dict(self.counts),
+            **self.ledger(),
+        }
+
+    def ledger(self) -> dict[str, int]:
+        """What the server counted: requests, completions delivered whole, and the tokens of these."""
+        whole = [entry for entry in self.log if entry["prompt_tokens"] or entry["completion_tokens"]]
+        return {
+            "requests": len(self.log),
+            "completions": len(whole),
+            "prompt_tokens": sum(entry["prompt_tokens"] for entry in whole),
+            "completion_tokens": sum(entry["completion_tokens"] for entry in whole),
         }
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
+        self._connections += 1
+        connection = self._connections
         try:
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
@@ -140,67 +168,103 @@ class FaultServer:
                 self._in_flight += 1
                 self.most_in_flight = max(self.most_in_flight, self._in_flight)
                 try:
-                    go_on = await self._answer(method, path, headers, body, writer)
+                    if method == "GET":
+                        text = json.dumps(self.stats() if path == "/stats" else {"data": []})
+                        go_on = await self._send(writer, 200, text)
+                    else:
+                        entry = self._received(path, body, connection)
+                        go_on = await self._answer(entry, headers, reader, writer)
+                        self._note("answered", entry)
                 finally:
                     self._in_flight -= 1
                 if not go_on:
                     break
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):  # the last at its end
             pass
         finally:
             self._writers.discard(writer)
             writer.close()
 
-    async def _answer(
-        self, method: str, path: str, headers: dict[str, str], body: bytes, writer: asyncio.StreamWriter
-    ) -> bool:
-        """Answer one request; False to close the connection."""
-        if method == "GET":
-            return await self._send(writer, 200, json.dumps(self.stats() if path == "/stats" else {"data": []}))
+    def _received(self, path: str, body: bytes, connection: int) -> dict[str, Any]:
+        """The new line of the ledger."""
         sha = hashlib.sha256(body).hexdigest()
         self.counts[sha] += 1
-        fault = self._fault(len(self.log) + 1, body.decode(), self.counts[sha])
         parsed = json.loads(body)
-        self.log.append({"sha": sha, "path": path, "fault": fault, "body": parsed})
+        fault = self._fault(len(self.log) + 1, body.decode(), parsed, self.counts[sha])
+        entry = {"sha": sha, "path": path, "fault": fault, "body": parsed, "connection": connection}
+        entry |= {"status": None, "sent": "", "delivered": False, "prompt_tokens": 0, "completion_tokens": 0}
+        self.log.append(entry)
+        entry["number"] = len(self.log)
         if self._file:
             print(sha, file=self._file, flush=True)
+        self._note("asked", entry)
+        return entry
+
+    def _note(self, event: str, entry: dict[str, Any]) -> None:
+        """One line of the file: event, moment (of the clock that all processes share), and which POST it was."""
+        if self._events:
+            named = {name: entry[name] for name in ("number", "sha", "connection", "delivered")}
+            print(json.dumps({"event": event, "at": time.monotonic(), **named}), file=self._events, flush=True)
+
+    async def _answer(
+        self,
+        entry: dict[str, Any],
+        headers: dict[str, str],
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> bool:
+        """Answer one request and say in its entry what was sent; False to close the connection."""
+        fault, body = entry["fault"], entry["body"]
         await asyncio.sleep(self.latency + (self.slow_seconds if fault == "slow" else 0.0))
-        said = headers.get("authorization", "")
+        code, text, extra = self._prepared(entry["path"], body, fault, headers.get("authorization", ""))
+        if code == 0:
+            writer.transport.abort()
+            return False
+        entry["status"], entry["sent"] = code, text
+        there = not reader.at_eof()
+        whole = await self._send(writer, code, text, extra, missing=40 if fault == "short" else 0)
+        entry["delivered"] = there and whole and fault != "cut"
+        if entry["delivered"] and code == 200 and fault != "malformed":
+            entry |= json.loads(text)["usage"]
+        return whole
+
+    def _prepared(
+        self, path: str, body: dict[str, Any], fault: str | None, said: str
+    ) -> tuple[int, str, dict[str, str]]:
+        """HTTP status (0: none, break the connection), text and further headers of an answer."""
         if fault == "401" or (self.key is not None and said != f"Bearer {self.key}"):
-            return await self._fail(writer, 401, f"Incorrect API key provided: {said.removeprefix('Bearer ')}")
+            return 401, _error(401, f"Incorrect API key provided: {said.removeprefix('Bearer ')}"), {}
         match fault:
             case "drop":
-                writer.transport.abort()
-                return False
+                return 0, "", {}
             case "429":
                 extra = {"Retry-After": self.retry_after} if self.retry_after is not None else {}
-                return await self._fail(writer, 429, f"too many requests from {said}", extra)
+                return 429, _error(429, f"too many requests from {said}"), extra
             case "500":
-                return await self._fail(writer, 500, "the server has an internal problem")
+                return 500, _error(500, "the server has an internal problem"), {}
             case "400":
-                return await self._fail(writer, 400, "This model's maximum context length is 8192 tokens")
+                return 400, _error(400, "This model's maximum context length is 8192 tokens"), {}
             case "404":
-                return await self._fail(writer, 404, f"The model `{parsed.get('model')}` does not exist")
+                return 404, _error(404, f"The model `{body.get('model')}` does not exist"), {}
             case "malformed":
-                return await self._send(writer, 200, "<html>upstream is restarting</html>")
-        completion = self._completion(path, parsed, fault)
+                return 200, "<html>upstream is restarting</html>", {}
+        completion = self._completion(path, body, fault)
         if fault == "echo":
             completion["choices"][0]["message"]["content"] = said
+        if fault == "nochoices":
+            completion["choices"] = []
         text = json.dumps(completion, ensure_ascii=False)
-        if fault == "cut":
-            return await self._send(writer, 200, text[: len(text) // 2])
-        return await self._send(writer, 200, text, missing=40 if fault == "short" else 0)
+        return 200, text[: len(text) // 2] if fault == "cut" else text, {}
 
-    def _fault(self, number: int, body: str, seen: int) -> str | None:
-        for name, times in _MARKER.findall(body):
+    def _fault(self, number: int, text: str, body: dict[str, Any], seen: int) -> str | None:
+        chosen = self.choose(body, seen) if self.choose else None
+        if chosen is not None:
+            assert chosen in FAULTS, f"there is no fault {chosen}"
+            return chosen
+        for name, times in _MARKER.findall(text):
             if name in FAULTS and (not times or seen <= int(times)):
                 return str(name)
         return next((name for name, n in self.every.items() if number % n == 0), None)
-
-    async def _fail(
-        self, writer: asyncio.StreamWriter, code: int, message: str, extra: dict[str, str] | None = None
-    ) -> bool:
-        return await self._send(writer, code, json.dumps({"error": {"message": message, "code": code}}), extra)
 
     async def _send(
         self, writer: asyncio.StreamWriter, code: int, text: str, extra: dict[str, str] | None = None, missing: int = 0
@@ -267,16 +331,23 @@ class FaultServer:
         return choice, {"prompt_tokens": len(ids), "completion_tokens": 1}
 
 
+def _error(code: int, message: str) -> str:
+    return json.dumps({"error": {"message": message, "code": code}})
+
+
 def main() -> None:
     """Serve until the process is ended."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--latency", type=float, default=0.0)
     parser.add_argument("--log", type=Path, help="one line for each request: the SHA-256 of its body")
+    parser.add_argument("--events", type=Path, help="JSON lines: each request as it comes and as it is answered")
     parser.add_argument("--every", action="append", default=[], metavar="FAULT=N")
     options = parser.parse_args()
     every = {name: int(n) for name, _, n in (text.partition("=") for text in options.every)}
-    server = FaultServer(every=every, latency=options.latency, log=options.log, port=options.port)
+    server = FaultServer(
+        every=every, latency=options.latency, log=options.log, events=options.events, port=options.port
+    )
     asyncio.run(server.serve(announce=True))
 
 

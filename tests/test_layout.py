@@ -54,6 +54,8 @@ HEAVY = {
     "vl_convert",
     "datasets",
     "openai",
+    "aiohttp",
+    "orjson",
 }
 """Imported inside the functions that use them, so that the command line answers at once."""
 

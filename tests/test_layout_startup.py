@@ -20,12 +20,14 @@ HEAVY = [
     "vl_convert",
     "datasets",
     "openai",
+    "aiohttp",
+    "orjson",
 ]
 
 COMMANDS = [
     *([], ["run"], ["plan"], ["show"], ["sql"], ["export"], ["train"], ["report"], ["import"]),
     *(["recipes"], ["recipes", "show"], ["models"], ["models", "fetch"], ["cache"], ["cache", "stats"]),
-    ["cache", "prune"],
+    *(["cache", "prune"], ["reparse"]),
 ]
 
 HELP = """

@@ -7,7 +7,7 @@ the business of `prefdata.engines.client.Client`, which stands between steps and
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from prefdata.schema import Row, clean
@@ -50,7 +50,7 @@ class Request:
 
     def payload(self) -> dict[str, Any]:
         """Everything that can change the answer, as JSON holds it."""
-        cleaned = clean(asdict(self))
+        cleaned = clean({name: getattr(self, name) for name in _REQUEST_FIELDS})
         assert isinstance(cleaned, dict)
         return cleaned
 
@@ -85,13 +85,23 @@ class Reply:
 
     def to_json(self) -> str:
         """For the request cache."""
-        return json.dumps(asdict(self), ensure_ascii=False)
+        values = {name: getattr(self, name) for name in _REPLY_FIELDS}
+        text = json.dumps(values, ensure_ascii=False)
+        try:
+            text.encode()
+        except UnicodeEncodeError:  # half a surrogate pair, which a cut answer may end with
+            return json.dumps(values)
+        return text
 
     @classmethod
     def from_json(cls, text: str) -> Reply:
         """The inverse of `to_json`."""
-        fields = json.loads(text)
-        return cls(**{**fields, "values": tuple(fields["values"])})
+        values = json.loads(text)
+        return cls(**{**values, "values": tuple(values["values"])})
+
+
+_REQUEST_FIELDS = tuple(one.name for one in fields(Request))
+_REPLY_FIELDS = tuple(one.name for one in fields(Reply))
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +160,9 @@ class RequestError(Exception):
         retriable: whether the same request may succeed if it is sent again.
         retry_after: seconds the server asked to wait, None where it did not say.
         raw: what came back, for `calls.raw`.
+        prompt_tokens: tokens read and paid for all the same, where the failed answer says so.
+        completion_tokens: tokens written, likewise.
+        code: HTTP status of the answer, None where there was none. 429, 503 and 529 say that too much is asked.
     """
 
     message: str
@@ -157,6 +170,9 @@ class RequestError(Exception):
     retriable: bool = False
     retry_after: float | None = None
     raw: str = ""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    code: int | None = None
 
     def __str__(self) -> str:
         return self.message

@@ -1,4 +1,4 @@
-"""How one request can fail, beyond `RequestError` itself."""
+"""How a request can end without a reply, beyond `RequestError` itself."""
 
 from __future__ import annotations
 
@@ -10,4 +10,4 @@ class UnreachableError(RequestError):
 
 
 class StoppedError(Exception):
-    """The run is stopping: nothing new is started. Never seen by users."""
+    """The run is stopping: nothing new is sent. Never seen by users."""

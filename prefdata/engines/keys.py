@@ -38,10 +38,15 @@ def check_header(key: str, variable: str) -> str:
 def redact(text: str, key: str | None) -> str:
     """`text` without the key, and without whatever else looks like one."""
     if key and len(key) >= 4:
-        text = text.replace(key, HIDDEN)
+        text = _without(text, key)
     return _LOOKS_LIKE_A_KEY.sub(HIDDEN, text)
 
 
 def redact_answer(text: str, key: str | None) -> str:
     """A model's answer without the key. Nothing else is touched: an answer may well talk about keys."""
-    return text.replace(key, HIDDEN) if key and len(key) >= _LONG else text
+    return _without(text, key) if key and len(key) >= _LONG else text
+
+
+def _without(text: str, key: str) -> str:
+    """The key may stand in JSON, where some servers write a slash as `\\/`."""
+    return text.replace(key, HIDDEN).replace(key.replace("/", "\\/"), HIDDEN)

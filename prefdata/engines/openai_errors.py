@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 from prefdata.engines.base import RequestError
-from prefdata.engines.errors import UnreachableError
+from prefdata.engines.openai_answers import message_of, one_line, parse_json, text_of, tokens_of
 from prefdata.errors import EngineError
 
 _RETRIED = frozenset({408, 409, 425, 429, 499, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
 _FILTER_WORDS = ("content_filter", "content_policy", "content management policy", "moderation", "flagged")
-_NOBODY = frozenset({"ConnectError", "ConnectionRefusedError", "gaierror"})
+AWAY = frozenset({502, 503, 504})
+"""What a gateway answers for a server that is not there, and a server that takes no more."""
 
 
 def retry_after(headers: Mapping[str, str], now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> float | None:
@@ -36,54 +36,46 @@ def retry_after(headers: Mapping[str, str], now: Callable[[], datetime] = lambda
 
 
 def from_status(
-    code: int, body: str, headers: Mapping[str, str], engine: str, redacted: Callable[[str], str]
-) -> Exception:
+    code: int, body: bytes, headers: Mapping[str, str], place: str, redacted: Callable[[str], str]
+) -> RequestError | EngineError:
     """The error that an HTTP status is: RequestError for one request, EngineError where none can succeed.
 
     Args:
-        code: HTTP status, 400 or higher.
+        code: HTTP status, not one of success.
         body: of the answer.
         headers: of the answer.
-        engine: its name and address, for the message.
+        place: model and address, for the message.
         redacted: removes secrets.
     """
-    said = redacted(_message(body))
-    if code in (400, 403, 422) and any(word in body.lower() for word in _FILTER_WORDS):
-        return RequestError(f"the server's content filter refused the request: {said}", "refused", raw=redacted(body))
+    answer, text = parse_json(body), text_of(body)
+    said = redacted(message_of(answer) or one_line(text))
+    if code in (400, 403, 422) and any(word in text.lower() for word in _FILTER_WORDS):
+        said = f"the server's content filter refused the request: {said}"
+        return RequestError(said, "refused", raw=redacted(text), code=code)
+    if 300 <= code < 400:
+        return EngineError(
+            f"{place} answers {code} and sends on to {redacted(one_line(_header(headers, 'location'))) or 'nowhere'}; "
+            "redirects are not followed, so that a key goes nowhere else: set base_url to the right address"
+        )
     if code in (401, 403):
-        return EngineError(f"{engine} rejects the key ({code}: {said}); check the environment variable of api_key_env")
-    if code == 402 or (code == 429 and "insufficient_quota" in body):
-        return EngineError(f"{engine} wants to be paid first ({code}: {said}); what was answered so far is kept")
+        return EngineError(f"{place} rejects the key ({code}: {said}); check the environment variable of api_key_env")
+    if code == 402 or (code == 429 and "insufficient_quota" in text):
+        return EngineError(f"{place} wants to be paid first ({code}: {said}); what was answered so far is kept")
     if code == 404:
         return EngineError(
-            f"{engine} does not know the model or the path ({said or 404}); base_url ends in /v1 as a rule"
+            f"{place} does not know the model or the path ({said or 404}); base_url ends in /v1 as a rule"
         )
-    wait = retry_after(headers) if code in (429, 503, 529) else None
+    read, written = tokens_of(answer) if isinstance(answer, dict) else (0, 0)
     return RequestError(
-        f"the server answered {code}: {said}", retriable=code in _RETRIED, retry_after=wait, raw=redacted(body)
+        f"the server answered {code}: {said}",
+        retriable=code in _RETRIED,
+        retry_after=retry_after(headers) if code in (429, 503, 529) else None,
+        raw=redacted(text),
+        prompt_tokens=read,
+        completion_tokens=written,
+        code=code,
     )
 
 
-def from_connection(error: Exception, engine: str, redacted: Callable[[str], str]) -> RequestError:
-    """The error that a broken or refused connection is. All are worth another attempt."""
-    cause: BaseException | None = error
-    names, detail = [], ""
-    while cause is not None:
-        names.append(type(cause).__name__)
-        detail = str(cause) or detail
-        cause = cause.__cause__
-    sentence = redacted(f"{engine}: {detail or type(error).__name__}")
-    if _NOBODY.intersection(names):
-        return UnreachableError(f"nobody answers at {sentence}", retriable=True)
-    return RequestError(f"the connection broke: {sentence}", retriable=True)
-
-
-def _message(body: str) -> str:
-    """The sentence in an error's body, in the forms that servers have; else the beginning of the body."""
-    try:
-        found = json.loads(body)
-    except ValueError:
-        found = None
-    error = found.get("error", found) if isinstance(found, dict) else found
-    said = error.get("message") or error.get("detail") if isinstance(error, dict) else error
-    return " ".join(str(said if said else body).split())[:300]
+def _header(headers: Mapping[str, str], name: str) -> str:
+    return next((value for key, value in headers.items() if key.lower() == name), "")

@@ -1,7 +1,17 @@
-"""The kind `openai`: any OpenAI-compatible server (vLLM, llama.cpp, SGLang, hosted ones), through the openai package.
+"""The kind `openai`: any OpenAI-compatible server (vLLM, llama.cpp, SGLang, hosted ones), or a deployment on Azure.
 
-Answers are read as JSON here, not through the package's models: it costs less, and a body that is not what it should be
-is kept as it came.
+Several addresses of one model may be given as a list: each request goes to the one with the fewest in flight. One that
+refuses connections or answers 502, 503 or 504 is left aside for a second, then two, four, up to a minute, as long as
+another works. The request cache knows the answers by the list of addresses; where these change from job to job, as on a
+cluster, `identity:` gives the servers a name that stays.
+
+Requests go where `base_url` says. Of the environment count the key's variable, the usual ones for proxies (HTTP_PROXY,
+HTTPS_PROXY, ALL_PROXY, NO_PROXY; never for this machine's own addresses) and SSL_CERT_FILE; those of the openai package
+(OPENAI_BASE_URL, OPENAI_ORG_ID, ...) do not. Redirects are not followed, and of one answer at most 64 MiB are read.
+
+With `api_version` the model is a deployment on Azure: `base_url` is then the resource's endpoint
+(https://NAME.openai.azure.com), and requests go through the openai package. Azure's newer interface, whose address ends
+in /openai/v1, needs none of this.
 """
 
 from __future__ import annotations
@@ -12,23 +22,35 @@ import math
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from hashlib import blake2b
 from typing import Any
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
+from prefdata.engines.azure import AzureTransport
 from prefdata.engines.base import Capability, Reply, Request, RequestError
 from prefdata.engines.chat import ChatTokenizer
+from prefdata.engines.endpoints import Endpoint, Endpoints, Outcome, Visit
+from prefdata.engines.errors import UnreachableError
 from prefdata.engines.keys import check_header, check_variable, redact, redact_answer
 from prefdata.engines.models import resolve
-from prefdata.engines.openai_errors import from_connection, from_status
+from prefdata.engines.openai_answers import (
+    first_choice,
+    label_shares,
+    parse_body,
+    read_completion,
+    tokens_of,
+    top_logprobs,
+)
+from prefdata.engines.openai_errors import AWAY, from_status, retry_after
 from prefdata.engines.registry import BaseEngine, EngineConfig, engine
+from prefdata.engines.transport import ConnectTimeoutError, DirectTransport, HttpAnswer, Timeouts, Transport
 from prefdata.errors import EngineError
 from prefdata.schema import canonical_json, make_id
 
 _HOSTED = "https://api.openai.com/v1"
-_FINISH = {"length": "length", "max_tokens": "length", "tool_calls": "tool", "function_call": "tool"}
 _TOP = 20
 """The most alternatives that servers give for a token."""
 
@@ -37,19 +59,28 @@ class OpenAIConfig(EngineConfig):
     """Fields of the kind `openai`."""
 
     model: str = Field(min_length=1, description="As the server calls it.")
-    base_url: str = Field(_HOSTED, description="The server's address, ending in /v1 as a rule.")
+    base_url: str | tuple[str, ...] = Field(
+        _HOSTED, description="The server's address, ending in /v1 as a rule; or a list of addresses of the same model."
+    )
     api_key_env: str = Field(
         "OPENAI_API_KEY",
         description="The environment variable that holds the key. Servers elsewhere than at OpenAI may need none.",
     )
     timeout: float = Field(120.0, gt=0, description="Seconds that one attempt may take.")
+    connect_timeout: float = Field(10.0, gt=0, description="Seconds until there is a connection.")
+    read_timeout: float | None = Field(
+        None,
+        gt=0,
+        description="Seconds of silence after which an attempt is given up. None by default: a server says nothing "
+        "until its answer is complete, so that only `timeout` tells a slow one from a dead one.",
+    )
     extra_body: dict[str, Any] = Field(
         {}, description="Further fields of every request (top_k, reasoning effort, ...)."
     )
     prefill: bool | None = Field(
         None,
         description="Whether the server goes on with a begun assistant message (continue_final_message). Without it an "
-        "answer's given beginning is not sent. Yes, unless the server is OpenAI's own.",
+        "answer's given beginning is not sent. Yes, unless the server is OpenAI's own or Azure's.",
     )
     prompt_logprobs: bool = Field(
         False, description="Whether completions with echo give the prompt's log-probabilities (vLLM, SGLang)."
@@ -57,26 +88,69 @@ class OpenAIConfig(EngineConfig):
     tokenizer: str | None = Field(
         None, description="Folder, known name or hub id of the model's tokenizer; prompt_logprobs needs it."
     )
+    api_version: str | None = Field(
+        None, pattern=r"^[0-9A-Za-z.-]+$", description="Azure: the version of its interface, for example 2024-10-21."
+    )
+    deployment: str | None = Field(
+        None, pattern=r"^[0-9A-Za-z._-]+$", description="Azure: the deployment's name; that of the model by default."
+    )
 
     @field_validator("api_key_env")
     @classmethod
     def _variable(cls, name: str) -> str:
         return check_variable(name)
 
-    @field_validator("base_url")
+    @field_validator("base_url", mode="before")
     @classmethod
-    def _address(cls, url: str) -> str:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.netloc:
-            raise ValueError("this is no address; it begins with http:// or https://")
-        if parts.username or parts.password or parts.query or parts.fragment:
-            raise ValueError("an address holds no user, password or query: a key stands in an environment variable")
-        return url.rstrip("/")
+    def _addresses(cls, given: object) -> str | tuple[str, ...]:
+        """One address as it is; of several a sorted list, since their order says nothing."""
+        if isinstance(given, str):
+            return _address(given)
+        if not isinstance(given, list | tuple) or not given or not all(isinstance(url, str) for url in given):
+            raise ValueError("it is an address, or a list of addresses")
+        urls = sorted(_address(url) for url in given)
+        if len(set(urls)) < len(urls):
+            raise ValueError("an address stands in the list twice")
+        return urls[0] if len(urls) == 1 else tuple(urls)
+
+    @field_validator("extra_body")
+    @classmethod
+    def _json(cls, extra: dict[str, Any]) -> dict[str, Any]:
+        try:
+            canonical_json(extra)
+        except (TypeError, ValueError):
+            raise ValueError("it holds what JSON cannot: a date, or a number that is none") from None
+        return extra
+
+    @model_validator(mode="after")
+    def _azure(self) -> OpenAIConfig:
+        if self.api_version is None and self.deployment is not None:
+            raise ValueError("deployment is for Azure, which needs api_version too")
+        if self.api_version is not None and any(re.search(r"/(openai|v1)$", url) for url in self.urls):
+            raise ValueError("with api_version, base_url is Azure's endpoint alone: https://NAME.openai.azure.com")
+        return self
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """Every address, sorted."""
+        return (self.base_url,) if isinstance(self.base_url, str) else self.base_url
+
+
+def _address(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("this is no address; it begins with http:// or https://")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("an address holds no user, password or query: a key stands in an environment variable")
+    _ = parts.port  # raises ValueError for one that cannot be
+    return url.rstrip("/")
 
 
 @engine("openai", config=OpenAIConfig)
 class OpenAIEngine(BaseEngine):
-    """Speaks the chat completions protocol. Retrying is the client's business: one request is sent once."""
+    """Speaks the chat completions protocol. Retrying is the client's business: a server gets one request once."""
+
+    adaptive = True
 
     def __init__(self, name: str, config: OpenAIConfig) -> None:
         """Take the configuration; opens no connection and reads no key."""
@@ -86,24 +160,34 @@ class OpenAIEngine(BaseEngine):
         if config.prompt_logprobs:
             self.capabilities |= {"logprobs"}
         self._config = config
-        self._hosted = config.base_url == _HOSTED
+        self._hosted = _HOSTED in config.urls or config.api_version is not None
         self._prefill = not self._hosted if config.prefill is None else config.prefill
         self._key: str | None = None
-        self._clients: dict[asyncio.AbstractEventLoop, Any] = {}
+        self._endpoints = Endpoints(config.urls)
+        self._transports: dict[asyncio.AbstractEventLoop, Transport] = {}
         self._tokens: ChatTokenizer | None = None
 
+    @property
+    def place(self) -> str:
+        """Model and addresses, for messages."""
+        return f"{self.model} at {', '.join(self._config.urls)}"
+
     def identify(self) -> str:
-        """Address (or the `identity` that was set), model, and a hash of what every request carries besides."""
+        """Addresses (or the `identity` that was set), model, and a hash of what every request carries besides."""
         config = self._config
-        where = config.identity or config.base_url
+        where = config.identity or ",".join(config.urls)
         said = f"openai:{where}:{config.model}"
-        rest = {"extra_body": config.extra_body, "prefill": self._prefill, "tokenizer": config.tokenizer}
-        if config.extra_body or config.prefill is not None or config.tokenizer:
+        rest: dict[str, Any] = {
+            "extra_body": config.extra_body, "prefill": self._prefill, "tokenizer": config.tokenizer
+        }  # fmt: skip
+        if config.api_version:
+            rest |= {"api_version": config.api_version, "deployment": config.deployment}
+        if config.extra_body or config.prefill is not None or config.tokenizer or config.api_version:
             said += ":" + blake2b(canonical_json(rest).encode(), digest_size=4).hexdigest()
         return said
 
     async def ask(self, request: Request) -> Reply:
-        """Send one request once.
+        """Send one request: to one server, or from one that is away to the next.
 
         Raises:
             RequestError: see `prefdata.engines.openai_errors`, or an answer that cannot be read.
@@ -122,11 +206,10 @@ class OpenAIEngine(BaseEngine):
             raise
 
     async def close(self) -> None:
-        """Close the connections of this event loop; those of a loop that has ended are gone with it."""
-        client = self._clients.pop(asyncio.get_running_loop(), None)
-        self._clients.clear()
-        if client is not None:
-            await client.close()
+        """Close the connections of this event loop, and what is left of loops that have ended."""
+        running = asyncio.get_running_loop()
+        for loop in [loop for loop in self._transports if loop is running or loop.is_closed()]:
+            await self._transports.pop(loop).close()
 
     async def _generate(self, request: Request) -> Reply:
         body = self._body(request)
@@ -143,23 +226,10 @@ class OpenAIEngine(BaseEngine):
         if request.schema is not None:
             named = {"name": "answer", "schema": request.schema, "strict": True}
             body["response_format"] = {"type": "json_schema", "json_schema": named}
-        answer, raw = await self._post("chat", body)
-        choice = _first(answer, raw)
-        message = choice.get("message")
-        if not isinstance(message, dict):
-            raise RequestError("the server's answer has no message", retriable=True, raw=raw)
-        read, written = _tokens(answer)
-        finish, text = _finished(choice, message)
-        if finish == "error":
-            raise RequestError("the server broke off the answer with an error", retriable=True, raw=raw)
-        plain = finish in ("stop", "length") and not message.get("reasoning_content") and not message.get("reasoning")
-        return Reply(
-            text=None if text is None else redact_answer(text, self._key),
-            finish_reason=finish,
-            prompt_tokens=read,
-            completion_tokens=written,
-            raw="" if plain else redact_answer(raw, self._key),
-        )
+        content, _ = await self._post("/chat/completions", body)
+        reply = read_completion(content)
+        text = None if reply.text is None else redact_answer(reply.text, self._key)
+        return replace(reply, text=text, raw=redact_answer(reply.raw, self._key))
 
     async def _label_probs(self, request: Request) -> Reply:
         """Probabilities of the labels among the 20 likeliest next tokens; a label that is not there counts as 0."""
@@ -171,20 +241,18 @@ class OpenAIEngine(BaseEngine):
         body["max_completion_tokens" if self._hosted else "max_tokens"] = 1
         # At temperature 1 the reported probabilities are the model's own on every server, whichever token is drawn.
         body |= {"temperature": 1.0, "seed": 0, "logprobs": True, "top_logprobs": _TOP}
-        answer, raw = await self._post("chat", body)
-        choice = _first(answer, raw)
-        try:
-            top = choice["logprobs"]["content"][0]["top_logprobs"]
-            pairs = [(str(entry["token"]), float(entry["logprob"])) for entry in top]
-        except (KeyError, IndexError, TypeError, ValueError):
+        content, place = await self._post("/chat/completions", body)
+        answer = parse_body(content)
+        pairs = top_logprobs(first_choice(answer, content))
+        if not pairs:
             raise EngineError(
-                f"{self._place} gives no top_logprobs, so label probabilities cannot be had from it; "
+                f"{place} gives no top_logprobs, so label probabilities cannot be had from it; "
                 "use judge.compare, or another engine"
-            ) from None
-        shares = _shares(pairs, request.labels)
+            )
+        shares = label_shares(pairs, request.labels)
         mass = min(1.0, sum(shares))
         values = tuple(share / sum(shares) if mass > 0 else 1 / len(shares) for share in shares)
-        read, written = _tokens(answer)
+        read, written = tokens_of(answer)
         kept = redact_answer(json.dumps({"top_logprobs": pairs}, ensure_ascii=False), self._key)
         return Reply(values=values, mass=mass, prompt_tokens=read, completion_tokens=written, raw=kept)
 
@@ -208,18 +276,19 @@ class OpenAIEngine(BaseEngine):
             "echo": True,
             "logprobs": 1,
         }
-        answer, raw = await self._post("completions", body)
+        content, place = await self._post("/completions", body)
+        answer = parse_body(content)
         try:
-            found = _first(answer, raw)["logprobs"]["token_logprobs"][len(prompt) : len(prompt) + len(continuation)]
-            values = tuple(float(value) for value in found)
+            found = first_choice(answer, content)["logprobs"]["token_logprobs"]
+            values = tuple(float(value) for value in found[len(prompt) : len(prompt) + len(continuation)])
         except (KeyError, TypeError, ValueError):
             values = ()
         if len(values) != len(continuation) or not all(map(math.isfinite, values)):
             raise EngineError(
-                f"{self._place} gives no log-probability for each token of a prompt (completions with echo); "
+                f"{place} gives no log-probability for each token of a prompt (completions with echo); "
                 "vLLM and SGLang do, and so does the kind transformers"
             )
-        read, written = _tokens(answer)
+        read, written = tokens_of(answer)
         return Reply(values=values, prompt_tokens=read, completion_tokens=written)
 
     def _body(self, request: Request) -> dict[str, Any]:
@@ -229,47 +298,78 @@ class OpenAIEngine(BaseEngine):
             body |= {"add_generation_prompt": False, "continue_final_message": True}
         return body
 
-    async def _post(self, path: str, body: dict[str, Any]) -> tuple[dict[str, Any], str]:
-        """Send a body; returns the answer as JSON and as text."""
-        import openai
+    async def _post(self, path: str, body: dict[str, Any]) -> tuple[bytes, str]:
+        """Send a body to the address that is next; from one that is away to another, as long as there is one.
 
-        client = self._client()
-        resource = client.chat.completions if path == "chat" else client.completions
-        known = {key: body.pop(key) for key in ("model", "messages", "prompt") if key in body}
-        extra = {**body, **self._config.extra_body}
-        problem: Exception
+        Returns:
+            The answer's body, and who gave it.
+        """
+        sent = {**body, **self._config.extra_body}
+        transport = await self._transport()
+        tried: list[Endpoint] = []
+        nobody: RequestError | None = None
+        busy: RequestError | EngineError | None = None
+        while (visit := self._endpoints.begin(tried)) is not None:
+            tried.append(visit.endpoint)
+            place = f"{self.model} at {visit.endpoint.url}"
+            try:
+                answer = await self._visit(visit, transport, path, sent, place)
+            except (UnreachableError, ConnectTimeoutError) as error:
+                nobody = error
+                continue
+            if 200 <= answer.status < 300:
+                return answer.body, place
+            problem = from_status(answer.status, answer.body, answer.headers, place, self._redacted)
+            if answer.status not in AWAY:
+                raise problem
+            busy = problem
+        # A server that says it is busy is not gone, even where the others are.
+        if busy is not None:
+            raise busy
+        assert nobody is not None
+        if len(self._endpoints.all) > 1:
+            nobody.message = f"none of the {len(self._endpoints.all)} addresses can be reached; {nobody.message}"
+        raise nobody
+
+    async def _visit(
+        self, visit: Visit, transport: Transport, path: str, sent: dict[str, Any], place: str
+    ) -> HttpAnswer:
+        """Send a body to one address, and take note of how that went."""
+        outcome: Outcome = "unknown"
+        wait: float | None = None
         try:
-            # The package's timeout is for each read; a server that dribbles would never meet it.
-            async with asyncio.timeout(self._config.timeout):
-                response = await resource.with_raw_response.create(**known, extra_body=extra)
-            raw = str(response.text)
-        except (openai.APITimeoutError, TimeoutError):
-            problem = RequestError(
-                f"no answer from {self._place} within {self._config.timeout:g} seconds", "timeout", retriable=True
-            )
-        except openai.APIConnectionError as error:
-            problem = from_connection(error, self._place, self._redacted)
-        except openai.APIStatusError as error:
-            text, headers = error.response.text, dict(error.response.headers)
-            problem = from_status(error.status_code, text, headers, self._place, self._redacted)
-        else:
-            return _json(raw), raw
-        # Outside of the handler: the package's exception holds the request, whose headers hold the key.
-        raise problem
+            answer = await transport.post(visit.endpoint.url, path, sent, place)
+            outcome = "away" if answer.status in AWAY else "failed" if answer.status == 500 else "worked"
+            wait = retry_after(answer.headers) if outcome == "away" else None
+            return answer
+        except RequestError as error:
+            outcome = "away" if isinstance(error, UnreachableError | ConnectTimeoutError) else "failed"
+            raise
+        finally:
+            self._endpoints.end(visit, outcome, wait)
 
-    def _client(self) -> Any:
-        """The connections of the running event loop: a pool cannot move to another one."""
-        import openai
-
+    async def _transport(self) -> Transport:
+        """The connections of the running event loop: they cannot move to another one."""
         loop = asyncio.get_running_loop()
-        if loop not in self._clients:
-            self._clients = {known: client for known, client in self._clients.items() if not known.is_closed()}
-            self._clients[loop] = openai.AsyncOpenAI(
-                base_url=self._config.base_url, api_key=self._read_key(), max_retries=0, timeout=self._config.timeout
-            )
-        return self._clients[loop]
+        known = self._transports.get(loop)
+        if known is None:
+            for ended in [other for other in self._transports if other.is_closed()]:
+                await self._transports.pop(ended).close()
+            # What runs between the look and the next lines does not give way, so that no second one is made.
+            known = self._transports.get(loop) or self._connected()
+            self._transports[loop] = known
+        return known
 
-    def _read_key(self) -> str:
+    def _connected(self) -> Transport:
+        config, key = self._config, self._read_key()
+        timeouts = Timeouts(config.timeout, config.connect_timeout, config.read_timeout)
+        if config.api_version is not None:
+            assert key is not None
+            deployment = config.deployment or config.model
+            return AzureTransport(timeouts, key, config.api_version, deployment, self._redacted)
+        return DirectTransport(timeouts, {"Authorization": f"Bearer {key}"} if key else {}, self._redacted)
+
+    def _read_key(self) -> str | None:
         variable = self._config.api_key_env
         key = os.environ.get(variable, "")
         if key.strip():
@@ -277,11 +377,7 @@ class OpenAIEngine(BaseEngine):
             return self._key
         if self._hosted or "api_key_env" in self._config.model_fields_set:
             raise EngineError(f"engine {self.name!r} needs a key: set the environment variable {variable}")
-        return "none"  # a local server asks for none, but the package insists on one
-
-    @property
-    def _place(self) -> str:
-        return f"{self.model} at {self._config.base_url}"
+        return None
 
     def _redacted(self, text: str) -> str:
         return redact(text, self._key)
@@ -292,60 +388,3 @@ def _turn(turn: Mapping[str, Any]) -> dict[str, Any]:
     if kept.get("tool_calls"):
         kept["tool_calls"] = json.loads(kept["tool_calls"])
     return kept
-
-
-def _json(raw: str) -> dict[str, Any]:
-    try:
-        answer = json.loads(raw)
-    except ValueError:
-        answer = None
-    if not isinstance(answer, dict):
-        raise RequestError("the server's answer is not JSON, or only a part of it", retriable=True, raw=raw)
-    if answer.get("error"):
-        raise RequestError("the server answered 200 with an error in it", retriable=True, raw=raw)
-    return answer
-
-
-def _first(answer: Mapping[str, Any], raw: str) -> dict[str, Any]:
-    choices = answer.get("choices")
-    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-        raise RequestError("the server's answer has no choices", retriable=True, raw=raw)
-    return choices[0]
-
-
-def _tokens(answer: Mapping[str, Any]) -> tuple[int, int]:
-    usage = answer.get("usage")
-    usage = usage if isinstance(usage, dict) else {}
-    return int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
-
-
-def _finished(choice: Mapping[str, Any], message: Mapping[str, Any]) -> tuple[str, str | None]:
-    """finish_reason in our terms, and the text."""
-    said = choice.get("finish_reason")
-    if message.get("refusal") or said == "content_filter":
-        return "refusal", None
-    if said == "error":
-        return "error", None
-    content = message.get("content")
-    if isinstance(content, list):  # some servers answer in parts
-        content = "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
-    finish = _FINISH.get(str(said), "stop")
-    if finish == "tool" or message.get("tool_calls"):
-        return "tool", str(content) if content else None
-    return finish, str(content or "")
-
-
-def _shares(pairs: list[tuple[str, float]], labels: tuple[str, ...]) -> list[float]:
-    """Probability of each label: of tokens that are it, or the beginning of it and of no other label."""
-    shares = [0.0] * len(labels)
-    wanted = [label.strip() for label in labels]
-    for token, logprob in pairs:
-        text = re.sub(r"^[\sĠ▁]+|\s+$", "", token)
-        if not text:
-            continue
-        begun = [place for place, label in enumerate(wanted) if label == text] or [
-            place for place, label in enumerate(wanted) if label.startswith(text)
-        ]
-        if len(begun) == 1:
-            shares[begun[0]] += math.exp(logprob)
-    return shares

@@ -32,7 +32,17 @@ class EngineConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     max_concurrency: int = Field(32, ge=1, description="How many requests are in flight at most.")
+    adaptive: bool | None = Field(
+        None,
+        exclude=True,
+        description="Whether the number in flight follows the server: it starts at 8, grows as long as that makes the "
+        "server answer more, and is halved where the server says 429 or 503. Otherwise it is max_concurrency "
+        "throughout. Servers: yes unless set; models in this process: no.",
+    )
     rpm: float | None = Field(None, gt=0, description="How many requests are started in a minute at most.")
+    tpm: float | None = Field(
+        None, gt=0, exclude=True, description="How many tokens are read and written in a minute at most."
+    )
     price: PriceConfig | None = Field(None, description="USD per million tokens.")
     identity: str | None = Field(
         None, min_length=1, description="What the cache knows it by, in place of its address or of its files' hash."
@@ -44,21 +54,32 @@ class BaseEngine:
 
     Attributes:
         identity: what `identify` says, asked once; may be set instead.
+        adaptive: whether the client seeks how many requests the server bears, up to `max_concurrency`.
         rpm: how many requests the client starts in a minute; None for any number.
+        tpm: how many tokens it lets them read and write in a minute; None for any number.
         free: nobody is paid for it, so that a budget in USD needs no price.
     """
 
     model: str = ""
     capabilities: frozenset[Capability] = frozenset()
     free: bool = False
+    adaptive: bool = False
 
     def __init__(self, name: str, config: EngineConfig) -> None:
         """Keep the configuration. Loads nothing."""
         self.name = name
         self.max_concurrency = config.max_concurrency
         self.rpm = config.rpm
+        self.tpm = config.tpm
+        if config.adaptive is not None:
+            self.adaptive = config.adaptive
         self.price = Price(config.price.prompt, config.price.completion) if config.price else None
         self._identity: str | None = None
+
+    @property
+    def place(self) -> str:
+        """Model and address, for messages."""
+        return self.model
 
     @property
     def identity(self) -> str:

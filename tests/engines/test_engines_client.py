@@ -1,90 +1,33 @@
-"""The client: one call for equal requests, retries, limits, budgets, and a bill that is never lost or doubled."""
+"""The client: one call for equal requests, retries, limits, and a bill that is never lost or doubled."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from dataclasses import asdict
+from datetime import UTC, datetime
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_engine import Fake, ask_many, client, failing, question, run
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from prefdata.engines.base import Price, Reply, Request, RequestError
-from prefdata.engines.budget import Budget
 from prefdata.engines.cache import RequestCache
-from prefdata.engines.client import RAW_LIMIT, Client, call_id_of, revised
-from prefdata.engines.errors import UnreachableError
-from prefdata.engines.registry import BaseEngine, EngineConfig
-from prefdata.errors import BudgetSpentError, EngineError, PipelineError
-from prefdata.schema import SCHEMAS, arrow_table
-
-
-class Fake(BaseEngine):
-    """Calls `behave` with the number of the call."""
-
-    capabilities = frozenset({"generate"})
-    model = "fake-1"
-
-    def __init__(self, behave: Callable[[int], Reply] | None = None, **fields: Any) -> None:
-        super().__init__("fake", EngineConfig(**fields))
-        self.behave = behave or (lambda number: Reply(text=f"answer {number}", prompt_tokens=10, completion_tokens=5))
-        self.asked: list[Request] = []
-        self.in_flight = self.most = 0
-        self.ticks = 1
-
-    def identify(self) -> str:
-        return "fake:1"
-
-    async def ask(self, request: Request) -> Reply:
-        self.asked.append(request)
-        self.in_flight += 1
-        self.most = max(self.most, self.in_flight)
-        number = len(self.asked)
-        for _ in range(self.ticks):
-            await asyncio.sleep(0)
-        self.in_flight -= 1
-        return self.behave(number)
-
-
-class Sleeps:
-    """A clock that does not wait."""
-
-    def __init__(self) -> None:
-        self.seconds: list[float] = []
-
-    async def __call__(self, seconds: float) -> None:
-        self.seconds.append(seconds)
-        await asyncio.sleep(0)
-
-
-def question(text: str = "q", **fields: Any) -> Request:
-    return Request("generate", ({"role": "user", "content": text},), **fields)
-
-
-def client(engine: Fake, cache: RequestCache | None = None, **options: Any) -> Client:
-    options.setdefault("sleep", Sleeps())
-    options.setdefault("jitter", lambda: 1.0)
-    return Client({"fake": engine}, cache, options.pop("payer", "d1"), **options)
-
-
-def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    return asyncio.run(coroutine)
-
-
-def failing(*errors: Exception) -> Callable[[int], Reply]:
-    def behave(number: int) -> Reply:
-        if number <= len(errors):
-            raise errors[number - 1]
-        return Reply(text="at last", prompt_tokens=10, completion_tokens=5)
-
-    return behave
+from prefdata.engines.calls import RAW_LIMIT
+from prefdata.engines.client import call_id_of, revised
+from prefdata.errors import EngineError
+from prefdata.schema import SCHEMAS, arrow_table, canonical_json, clean
 
 
 def test_a_call_row_is_a_row_of_the_table() -> None:
     asking = client(Fake(price={"prompt": 1.0, "completion": 2.0}))
     answer = run(asking.ask("fake", question(), step="s@1"))
     assert answer.status == "ok" and answer.reply.text == "answer 1" and not answer.cached
-    assert set(answer.call) == set(SCHEMAS["calls"].names)
+    assert set(answer.call) == set(SCHEMAS["calls"].names) - {"group_id"}  # which the asking step fills in
+    assert abs((datetime.now(UTC) - answer.call["created_at"]).total_seconds()) < 60
     assert arrow_table("calls", [answer.call]).num_rows == 1
     assert answer.call["money"] == pytest.approx((10 * 1 + 5 * 2) / 1e6)
     assert (answer.call["raw"], answer.call["step"], answer.call["cached"]) == ("answer 1", "s@1", False)
@@ -172,38 +115,58 @@ def test_concurrency_is_bounded() -> None:
 
 
 def test_retries_back_off_exponentially_and_then_succeed() -> None:
-    sleeps = Sleeps()
     engine = Fake(failing(*[RequestError("broken", retriable=True)] * 3))
-    asking = client(engine, sleep=sleeps)
+    asking = client(engine)
     answer = run(asking.ask("fake", question(), step="s"))
     assert answer.status == "ok" and answer.call["attempts"] == 4
-    assert sleeps.seconds == [0.5, 1.0, 2.0]
+    assert [round(later - now, 6) for now, later in zip(engine.times, engine.times[1:], strict=False)] == [
+        0.5,
+        1.0,
+        2.0,
+    ]
     assert asking.usage.retries == 3
 
 
+def test_jitter_halves_the_wait_at_most() -> None:
+    engine = Fake(failing(RequestError("broken", retriable=True)))
+    run(client(engine, jitter=lambda: 0.0).ask("fake", question(), step="s"))
+    assert engine.times[1] - engine.times[0] == pytest.approx(0.25)
+
+
 def test_retry_after_is_honoured_by_everyone() -> None:
-    sleeps = Sleeps()
     engine = Fake(failing(RequestError("slow down", retriable=True, retry_after=7.0)))
-    asking = client(engine, sleep=sleeps, jitter=lambda: 0.0)
+    asking = client(engine, jitter=lambda: 0.0)
 
     async def ask_two() -> None:
-        await asking.ask("fake", question("a"), step="s")
-        await asking.ask("fake", question("b"), step="s")
+        first = asyncio.create_task(asking.ask("fake", question("a"), step="s"))
+        await asyncio.sleep(1.0)
+        await asyncio.gather(first, asking.ask("fake", question("b"), step="s"))
 
     run(ask_two())
-    assert len(sleeps.seconds) == 2 and all(6.5 < second <= 7.0 for second in sleeps.seconds)
+    start, *rest = engine.times
+    assert [time - start for time in rest] == [pytest.approx(7.0), pytest.approx(7.0)]
+    assert engine.asked[1].messages[0]["content"] == "a"  # who was sent before goes first
+
+
+def test_what_was_sent_before_goes_before_what_waits() -> None:
+    engine = Fake(failing(RequestError("broken", retriable=True, code=500)), max_concurrency=1)
+    engine.latency = 0.3
+    run(ask_many(client(engine), 6))
+    assert [request.messages[0]["content"][-1] for request in engine.asked] == ["0", "1", "2", "0", "3", "4", "5"]
 
 
 def test_rpm_spaces_the_starts() -> None:
-    sleeps = Sleeps()
-    asking = client(Fake(rpm=60), sleep=sleeps)
+    engine = Fake(rpm=60)
+    run(ask_many(client(engine), 4))
+    assert [round(time - engine.times[0], 3) for time in engine.times] == [0, 1, 2, 3]
 
-    async def ask_all() -> None:
-        await asyncio.gather(*(asking.ask("fake", question(str(n)), step="s") for n in range(4)))
 
-    run(ask_all())
-    assert len(sleeps.seconds) == 3
-    assert [round(second) for second in sleeps.seconds] == [1, 2, 3]
+def test_tpm_spaces_the_starts_by_what_answers_were() -> None:
+    """150 tokens an answer and 9000 a minute: one each second, once it is known how far the estimate is off."""
+    engine = Fake(lambda number: Reply(text="x", prompt_tokens=50, completion_tokens=100), tpm=9000, max_concurrency=4)
+    engine.latency = 0.1
+    run(ask_many(client(engine), 61))
+    assert engine.times[-1] - engine.times[0] == pytest.approx(60, rel=0.05)
 
 
 def test_a_failed_request_is_an_answer_and_is_not_cached(tmp_path: Path) -> None:
@@ -240,87 +203,6 @@ def test_an_error_reply_is_a_failure_not_an_entry(tmp_path: Path) -> None:
     assert answer.status == "failed" and answer.call["raw"] == "oops" and cache.stats().replies == 0
 
 
-def test_a_token_budget_stops_new_calls_and_counts_no_cached_ones(tmp_path: Path) -> None:
-    engine, cache = Fake(max_concurrency=1), RequestCache(tmp_path)
-    budget = Budget.parse("30tokens")
-    asking = client(engine, cache, budget=budget)
-
-    async def spend() -> list[Any]:
-        return await asyncio.gather(
-            *(asking.ask("fake", question(str(n)), step="s") for n in range(5)), return_exceptions=True
-        )
-
-    outcomes = run(spend())
-    assert [type(outcome).__name__ for outcome in outcomes] == ["Answer", "Answer"] + ["BudgetSpentError"] * 3
-    assert budget.spent == 30 and len(engine.asked) == 2
-    assert "30 tokens of 30 tokens" in str(outcomes[-1])
-    # What is in the cache is still answered, and a new run has its own budget.
-    assert run(asking.ask("fake", question("0"), step="s")).cached
-    fresh = Budget.parse("30tokens")
-    again = client(engine, cache, budget=fresh)
-    assert run(again.ask("fake", question("0"), step="s")).cached and fresh.spent == 0
-
-
-def test_a_money_budget_needs_a_price() -> None:
-    with pytest.raises(EngineError, match=r"price: \{prompt"):
-        run(client(Fake(), budget=Budget.parse("5.00usd")).ask("fake", question(), step="s"))
-    free = Fake()
-    free.free = True
-    assert run(client(free, budget=Budget.parse("5usd")).ask("fake", question(), step="s")).status == "ok"
-    priced = client(Fake(price={"prompt": 1e6}), budget=Budget.parse("10usd"))
-    assert run(priced.ask("fake", question(), step="s")).call["money"] == 10.0
-    with pytest.raises(BudgetSpentError):
-        run(priced.ask("fake", question("b"), step="s"))
-
-
-@pytest.mark.parametrize(
-    ("text", "limit", "unit"),
-    [("200000tokens", 200_000, "tokens"), ("5.00usd", 5.0, "usd"), ("1_000 TOKENS", 1000, "tokens")],
-)
-def test_budgets_are_read(text: str, limit: float, unit: str) -> None:
-    budget = Budget.parse(text)
-    assert (budget.limit, budget.unit) == (limit, unit)
-
-
-@pytest.mark.parametrize("text", ["5", "usd", "-5usd", "5eur", "nan usd", "1.2.3usd"])
-def test_other_budgets_are_refused(text: str) -> None:
-    with pytest.raises(PipelineError, match="like 200000tokens"):
-        Budget.parse(text)
-
-
-def test_a_server_that_is_gone_stops_the_run() -> None:
-    def gone(number: int) -> Reply:
-        raise UnreachableError("nobody answers at http://127.0.0.1:1", retriable=True)
-
-    engine = Fake(gone)
-    asking = client(engine)
-
-    async def ask_in_turn() -> list[Any]:
-        return [await asking.ask("fake", question(str(n)), step="s") for n in range(4)]
-
-    assert [answer.status for answer in run(ask_in_turn())] == ["failed"] * 4
-    with pytest.raises(EngineError, match="is gone"):
-        run(asking.ask("fake", question("fifth"), step="s"))
-    before = len(engine.asked)
-    with pytest.raises(EngineError, match="is gone"):
-        run(asking.ask("fake", question("sixth"), step="s"))
-    assert before == len(engine.asked) == 25
-
-
-def test_one_answer_in_between_says_that_the_server_is_there() -> None:
-    def gone_but_for_the_third(number: int) -> Reply:
-        if number == 3:
-            return Reply(text="here")
-        raise UnreachableError("nobody", retriable=False)
-
-    asking = client(Fake(gone_but_for_the_third))
-
-    async def ask_in_turn() -> list[str]:
-        return [(await asking.ask("fake", question(str(n)), step="s")).status for n in range(7)]
-
-    assert run(ask_in_turn()) == ["failed", "failed", "ok", "failed", "failed", "failed", "failed"]
-
-
 def test_an_unusable_engine_is_not_asked_again() -> None:
     engine = Fake(failing(EngineError("no such model"), EngineError("no such model")))
     asking = client(engine)
@@ -343,7 +225,7 @@ def test_who_waits_may_be_cancelled_and_the_paid_call_is_kept_all_the_same(tmp_p
     asking = client(engine, cache)
 
     async def ask_and_leave() -> None:
-        waiting = asyncio.create_task(asking.ask("fake", question(), step="s"))
+        waiting = asyncio.create_task(asking.ask("fake", question(), step="s", group_id="g1"))
         await asyncio.sleep(0)
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
@@ -352,6 +234,51 @@ def test_who_waits_may_be_cancelled_and_the_paid_call_is_kept_all_the_same(tmp_p
 
     run(ask_and_leave())
     assert cache.stats().replies == 1
+    kept = cache.get(call_id_of(engine, question()))
+    assert kept is not None and kept.group_id == "g1"
+
+
+def test_an_answer_is_handed_on_only_once_it_is_durable(tmp_path: Path) -> None:
+    engine = Fake(max_concurrency=64)
+    asking = client(engine, RequestCache(tmp_path))
+
+    async def ask_and_look(number: int) -> None:
+        answer = await asking.ask("fake", question(str(number)), step="s")
+        with RequestCacheReader(tmp_path) as other:
+            assert other.get(answer.call_id) is not None
+
+    async def ask_all() -> None:
+        await asyncio.gather(*(ask_and_look(number) for number in range(64)))
+
+    run(ask_all())
+
+
+class RequestCacheReader:
+    """Another process's view of the cache."""
+
+    def __init__(self, folder: Path) -> None:
+        self.cache = RequestCache(folder)
+
+    def __enter__(self) -> RequestCache:
+        return self.cache
+
+    def __exit__(self, *error: object) -> None:
+        self.cache.close()
+
+
+def test_what_another_process_answered_meanwhile_stands(tmp_path: Path) -> None:
+    cache = RequestCache(tmp_path)
+
+    class Late(Fake):
+        async def ask(self, request: Request) -> Reply:
+            RequestCache(tmp_path).put(
+                call_id_of(self, request), Reply(text="first"), money=None, seconds=1.0, attempts=1, payer="d9"
+            )
+            return await super().ask(request)
+
+    answer = run(client(Late(price={"prompt": 1.0}), cache).ask("fake", question(), step="s"))
+    assert answer.reply.text == "first"
+    assert (answer.call["prompt_tokens"], answer.call["money"]) == (10, pytest.approx(1e-5)), "both were paid"
 
 
 def test_the_price_is_per_million_tokens() -> None:
@@ -390,3 +317,50 @@ def test_a_plan_can_name_a_call_as_the_client_does() -> None:
     engine = Fake()
     answer = run(client(engine).ask("fake", question(tag="replicate 1"), step="s", revision=3))
     assert answer.call_id == call_id_of(engine, revised(question(tag="replicate 1"), 3))
+
+
+requests = st.builds(
+    Request,
+    capability=st.sampled_from(["generate", "logprobs", "label_probs"]),
+    messages=st.lists(
+        st.fixed_dictionaries(
+            {"role": st.sampled_from(["system", "user"]), "content": st.text()},
+            optional={"name": st.none() | st.text(), "tool_calls": st.none() | st.text()},
+        ),
+        max_size=3,
+    ).map(tuple),
+    temperature=st.floats(0, 2),
+    top_p=st.floats(1e-9, 1),
+    max_tokens=st.integers(1, 2**70),
+    stop=st.lists(st.text(), max_size=2).map(tuple),
+    seed=st.none() | st.integers(),
+    schema=st.none()
+    | st.dictionaries(
+        st.text(),
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+            lambda values: st.lists(values, max_size=3) | st.dictionaries(st.text(), values, max_size=3),
+            max_leaves=6,
+        ),
+        max_size=3,
+    ),
+    continuation=st.text(),
+    labels=st.lists(st.text(), max_size=3).map(tuple),
+    prefix=st.text(),
+    tag=st.text(),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(requests)
+def test_a_call_is_named_as_it_always_was(request: Request) -> None:
+    """Byte for byte: else every answer in every cache would be asked, and paid, again."""
+    engine = Fake()
+    payload = clean(asdict(request))
+    text = canonical_json(["call", engine.identity, payload])
+    assert call_id_of(engine, request) == blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def test_a_call_id_is_pinned() -> None:
+    request = question(schema={"type": "object", "x": [1.5, 1e-7]}, stop=("a",), seed=3)
+    assert call_id_of(Fake(), request) == "fd35a1b5a868aea79e6cedb10d9ebb7d"

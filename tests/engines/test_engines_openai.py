@@ -19,8 +19,9 @@ from fault_server import FaultServer
 
 from prefdata.engines import Client, RequestCache, UnreachableError, engine_from_config
 from prefdata.engines.base import Request, RequestError
+from prefdata.engines.openai_answers import label_shares
 from prefdata.engines.openai_errors import retry_after
-from prefdata.engines.openai_http import OpenAIEngine, _shares
+from prefdata.engines.openai_http import OpenAIEngine
 from prefdata.errors import EngineError
 
 KEY = "sk-very-secret-0123456789abcdef"
@@ -102,8 +103,10 @@ def test_label_probabilities(server: FaultServer) -> None:
 
 def test_variants_of_a_label_are_summed() -> None:
     pairs = [("A", -1.0), (" A", -2.0), ("ĠB", -3.0), ("Be", -0.5), ("T", -4.0), ("\n", -1.0)]
-    assert _shares(pairs, ("A", "B", "Tie")) == pytest.approx([math.exp(-1) + math.exp(-2), math.exp(-3), math.exp(-4)])
-    assert _shares([("T", -1.0)], ("Tie", "Two")) == [0.0, 0.0], "a token that begins two labels says nothing"
+    assert label_shares(pairs, ("A", "B", "Tie")) == pytest.approx(
+        [math.exp(-1) + math.exp(-2), math.exp(-3), math.exp(-4)]
+    )
+    assert label_shares([("T", -1.0)], ("Tie", "Two")) == [0.0, 0.0], "a token that begins two labels says nothing"
 
 
 @pytest.mark.parametrize(
@@ -186,7 +189,7 @@ def test_a_missing_key_is_named_by_its_variable(monkeypatch: pytest.MonkeyPatch,
 
 def everything_shown(error: BaseException) -> str:
     """The error as a log with its full traceback, causes and contexts shows it, and its fields."""
-    parts = ["".join(traceback.TracebackException.from_exception(error, capture_locals=False).format()), repr(error)]
+    parts = ["".join(traceback.TracebackException.from_exception(error, capture_locals=True).format()), repr(error)]
     return "".join([*parts, str(getattr(error, "raw", ""))])
 
 
