@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from prefdata.cli import data, models, runs, training
+from prefdata.cli import care, data, models, runs, show, training
 
 app = typer.Typer(
     name="prefdata",
@@ -15,8 +15,12 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 
-for command in (runs.run, runs.plan, runs.show, data.sql, data.export, training.train, data.report):
+commands = (runs.run, runs.plan, show.show, runs.reparse, data.sql, data.export, training.train, data.report)
+for command in commands:
     app.command()(command)
+app.command()(care.compact)
+app.command()(care.erase)
+app.command()(care.verify)
 app.command("import")(data.import_)
 app.add_typer(runs.recipes, name="recipes")
 app.add_typer(models.models, name="models")

@@ -1,4 +1,4 @@
-"""run, plan, show, recipes."""
+"""run, plan, reparse, recipes."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from prefdata.cli.screen import errors, output, table
+from prefdata.cli.screen import errors, output, short, table
 
 if TYPE_CHECKING:
-    from prefdata.dataset import Dataset
-    from prefdata.pipeline.status import Status
+    from prefdata.pipeline.reparse import Reparsed
 
 Pipeline = Annotated[str, typer.Argument(help="A YAML file, or the name of a recipe.", show_default=False)]
 DatasetOption = Annotated[
@@ -36,6 +35,10 @@ def run(
     sets: Sets = None,
     retry: Retry = "",
     budget: Annotated[str | None, typer.Option(help="200000tokens or 5.00usd: nothing is asked beyond it.")] = None,
+    processes: Annotated[int, typer.Option(min=1, help="Compute column steps in so many processes, by shards.")] = 1,
+    shards: Annotated[
+        int | None, typer.Option(min=1, help="Of a dataset that is made now: about one for each million annotations.")
+    ] = None,
 ) -> None:
     """Run a pipeline. What is done is not done again; Ctrl-C and run it again as you like.
 
@@ -55,6 +58,8 @@ def run(
         limit=limit,
         retry=_statuses(retry),
         budget=budget,
+        processes=processes,
+        shards=shards,
         display=Display(errors),
     )
     if result.stopped:
@@ -102,90 +107,44 @@ def plan(
     output.print(f"calls in all: {'' if found.exact else '<= '}{found.calls:,} (tokens are estimated from characters)")
 
 
-def show(
+def reparse(
     dataset: Annotated[Path, typer.Argument(help="The dataset's folder.", show_default=False)],
-    at: Annotated[int | None, typer.Option(help="As of this commit.")] = None,
-    pipeline: Annotated[str | None, typer.Option(help="Only what this pipeline made, beside imports.")] = None,
-    pairs: Annotated[int, typer.Option(min=0, help="Show so many example pairs, each of another prompt.")] = 0,
+    pipeline: Annotated[str | None, typer.Option(help="Only what this pipeline's judges said.")] = None,
+    status: Annotated[str, typer.Option(help="Only judgements with these statuses, with commas between.")] = "",
+    plugin: Annotated[list[Path] | None, typer.Option(help="A Python file with judges of your own.")] = None,
 ) -> None:
-    """Show what a dataset holds: steps, drops, judgements without a verdict, cost, and what is not finished.
+    """Read again what judges answered, with the parser as it is now. Asks no model and needs none.
 
-    Example: `prefdata show runs/quickstart --pairs 3`
+    Example: `prefdata reparse runs/mine --status unparsed`
     """
-    from prefdata.dataset import Dataset
-    from prefdata.pipeline.status import status
+    from prefdata.pipeline.reparse import reparse as read_again
 
-    opened = Dataset(dataset, at)
-    _show(status(opened, pipeline=pipeline))
-    if pairs:
-        _show_pairs(opened, pairs)
-
-
-def _show_pairs(opened: Dataset, count: int) -> None:
-    import polars as pl
-
-    found = opened.pairs()
-    if found.is_empty():
-        empty = opened.preferences.select(pl.len()).collect().item() == 0
-        why = (
-            "no preferences are live" if empty else "no live preference holds two responses, one better than the other"
-        )
-        output.print(f"no pairs to show: {why}")
-    shown = found.unique("group_id", keep="first", maintain_order=True).head(count)  # of different prompts
-    for number, pair in enumerate(shown.to_dicts(), start=1):
-        output.print(f"\n[bold]pair {number}[/]  {escape(_short(pair['prompt'], 300))}")
-        output.print(f"  [green]chosen[/]   {pair['score_chosen']:.3f}  {escape(_short(pair['chosen'], 400))}")
-        output.print(f"  [red]rejected[/] {pair['score_rejected']:.3f}  {escape(_short(pair['rejected'], 400))}")
+    done = read_again(
+        dataset,
+        pipeline=pipeline,
+        statuses=_statuses(status),
+        plugins=plugin or (),
+        say=lambda message: errors.print(escape(message)),
+    )
+    _show_reparsed(done)
 
 
-def _short(text: str | None, limit: int) -> str:
-    flat = " ".join((text or "").split())
-    return flat if len(flat) <= limit else flat[: limit - 1] + "…"
-
-
-def _brief(fingerprint: str) -> str:
-    """`name@digest` with the first digits of the digest: enough to tell two runs of a step apart."""
-    name, at, digest = fingerprint.rpartition("@")
-    return escape(f"{name}{at}{digest[:6]}")
-
-
-def _show(found: Status) -> None:
-    output.print(f"commit {found.commit}: " + ", ".join(f"{count:,} {name}" for name, count in found.counts.items()))
-    steps = table("steps", "pipeline", "step", "live rows", "note")
-    for step in found.steps:
-        rows = ", ".join(f"{count:,} {name}" for name, count in step.rows.items())
-        steps.add_row(escape(step.pipeline), _brief(step.fingerprint), rows, escape(step.note))
-    output.print(steps)
-    if found.hidden:
-        counts = ", ".join(f"{count:,} {name}" for name, count in found.hidden.items())
-        output.print(f"hidden, because what they are about is not in the view: {counts}")
-    if found.dropped.height:
-        dropped = table("dropped", "table", "rows", "step", "reason", numbers=("rows",))
-        for row in found.dropped.to_dicts():
-            dropped.add_row(row["table"], f"{row['n']:,}", _brief(row["step"]), escape(row["reason"]))
-        output.print(dropped)
-    if found.statuses.height:
-        without = table("judgements without a verdict", "annotator", "status", "rows", numbers=("rows",))
-        for row in found.statuses.to_dicts():
-            without.add_row(escape(row["annotator"]), row["status"], f"{row['n']:,}")
-        output.print(without)
-    if found.cost.height:
-        cost = table(
-            "calls",
-            *("step", "model", "paid", "from the cache", "tokens in", "tokens out", "USD"),
-            numbers=("paid", "from the cache", "tokens in", "tokens out", "USD"),
-        )
-        for row in found.cost.to_dicts():
-            cost.add_row(
-                _brief(row["step"]),
-                escape(row["model"] or ""),
-                f"{row['calls']:,}",
-                f"{row['cached']:,}",
-                f"{row['prompt_tokens'] or 0:,}",
-                f"{row['completion_tokens'] or 0:,}",
-                f"{row['money'] or 0:,.4f}",
-            )
-        output.print(cost)
+def _show_reparsed(done: Reparsed) -> None:
+    if done.changed:
+        shown = table("read otherwise now", "annotator", "before", "now", "judgements", numbers=("judgements",))
+        for (annotator, before, now), count in sorted(done.changed.items()):
+            shown.add_row(escape(annotator), before, now, f"{count:,}")
+        output.print(shown)
+    output.print(f"{sum(done.changed.values()):,} judgements read otherwise, {done.unchanged:,} as before")
+    if done.unkept:
+        output.print(f"{done.unkept:,} left alone: no answer is kept, or not the whole of it")
+    if done.unmet:
+        output.print(f"{done.unmet:,} left alone: their step would not ask this now")
+    if done.textless:
+        counts = ", ".join(f"{count:,} {escape(annotator)}" for annotator, count in done.textless.items())
+        output.print(f"left alone, because no text is read there: {counts}")
+    if done.changed:
+        output.print("what rests on them is computed anew by the next run of the pipeline, which asks nothing for it")
 
 
 recipes = typer.Typer(help="The pipelines that come with prefdata and its plugins.", invoke_without_command=True)
@@ -206,7 +165,7 @@ def _list(context: typer.Context) -> None:
     shown = table("", "recipe", "what it does")
     for name, path in sorted(known().items()):
         document = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        shown.add_row(escape(name), escape(_short(document.get("description"), 400)))
+        shown.add_row(escape(name), escape(short(document.get("description"), 400)))
     output.print(shown)
 
 

@@ -17,8 +17,15 @@ errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def table(title: str, *columns: str, numbers: tuple[str, ...] = ()) -> Table:
-    """An empty table; the columns in `numbers` are aligned to the right."""
+    """An empty table; the columns in `numbers` are aligned to the right, and never folded."""
     made = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
     for column in columns:
-        made.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
+        number = column in numbers
+        made.add_column(column, justify="right" if number else "left", overflow="fold", no_wrap=number)
     return made
+
+
+def short(text: str | None, limit: int) -> str:
+    """A text on one line, cut at so many characters."""
+    flat = " ".join((text or "").split())
+    return flat if len(flat) <= limit else flat[: limit - 1] + "…"

@@ -45,18 +45,7 @@ class Dataset:
 
     def __init__(self, path: str | Path, at: int | None = None) -> None:
         self.path = Path(path)
-        try:
-            marker = json.loads((self.path / MARKER).read_bytes())
-        except FileNotFoundError:
-            raise DataError(
-                f"{self.path} is no dataset: it has no {MARKER}. Make one with `prefdata run PIPELINE --dataset "
-                f"{self.path}` or `prefdata import FORMAT SOURCE {self.path}`"
-            ) from None
-        if marker["schema"] > SCHEMA_VERSION:
-            raise DataError(
-                f"{self.path} was made by a newer prefdata (tables of version {marker['schema']}; this one knows them "
-                f"up to {SCHEMA_VERSION}): upgrade prefdata to open it"
-            )
+        marker = marker_of(self.path)
         self.uid: str = marker["uid"]
         self.shards: int = marker["shards"]
         self.at = at
@@ -65,12 +54,15 @@ class Dataset:
         self.log.snapshot(at)
 
     @classmethod
-    def create(cls, path: str | Path, *, shards: int = 1) -> Dataset:
+    def create(cls, path: str | Path, *, shards: int | None = None) -> Dataset:
         """Make an empty dataset, or open the one that is there.
 
         Args:
             path: the folder; made with its parents.
-            shards: fixed for the dataset's life; about one for each million annotations.
+            shards: fixed for the dataset's life; about one for each million annotations, 1 unless given.
+
+        Raises:
+            DataError: the folder holds something else, or a dataset with another number of shards.
         """
         folder = Path(path)
         if not (folder / MARKER).exists():
@@ -78,14 +70,19 @@ class Dataset:
                 raise DataError(f"{folder} is not empty and holds no dataset: name a new folder")
             (folder / "log").mkdir(parents=True, exist_ok=True)
             made = datetime.now(UTC).isoformat(timespec="seconds")
-            marker = {"schema": SCHEMA_VERSION, "uid": uuid.uuid4().hex, "shards": shards, "created": made}
+            marker = {"schema": SCHEMA_VERSION, "uid": uuid.uuid4().hex, "shards": shards or 1, "created": made}
             temporary = folder / f".{uuid.uuid4().hex}.tmp"
             write_synced(temporary, json.dumps(marker, indent=1).encode())
             with contextlib.suppress(FileExistsError):  # of two that make it at once, one wins and both open it
                 os.link(temporary, folder / MARKER)
             temporary.unlink()
             sync_folder(folder)
-        return cls(folder)
+        opened = cls(folder)
+        if shards not in (None, opened.shards):
+            raise DataError(
+                f"{folder} has {opened.shards} shards, which is settled when a dataset is made: not {shards}"
+            )
+        return opened
 
     # Reading
 
@@ -237,14 +234,16 @@ class Dataset:
         for table, given in rows.items():
             tables[table] = to_arrow(table, given) if isinstance(given, pl.DataFrame) else arrow_table(table, given)
         while True:
-            seen, parts = self.snapshot.number, self._written(tables)
+            parts: list[Part] = []
             try:
+                seen = self.snapshot.number
+                self._write(tables, parts)
                 return self.log.append(message, tuple(parts), tuple(steps), plan, seen=seen)
             except ConflictError:  # somebody erased rows meanwhile, which may be among these: once more
                 self._unlink(parts)
 
-    def _written(self, tables: Mapping[str, pa.Table]) -> list[Part]:
-        parts: list[Part] = []
+    def _write(self, tables: Mapping[str, pa.Table], parts: list[Part]) -> None:
+        """Write the parts of a commit, and name each in `parts` as soon as it is there."""
         try:
             for table, made in tables.items():
                 kept = self.erased.without(table, made) if self.erased else made
@@ -253,7 +252,6 @@ class Dataset:
         except OSError:
             self._unlink(parts)
             raise
-        return parts
 
     def _unlink(self, parts: Iterable[Part]) -> None:
         for part in parts:
@@ -374,6 +372,32 @@ class Dataset:
     def _repr_html_(self) -> str:
         """What a notebook shows: the live counts and the first pairs."""
         return texts.html(self.path.name, self.snapshot.number, self.counts(), self.pairs().head(3))
+
+
+def marker_of(path: Path) -> dict[str, Any]:
+    """What a dataset's folder says of itself: schema, uid, shards.
+
+    Raises:
+        DataError: there is no dataset, its marker is damaged, or a newer prefdata wrote it.
+    """
+    try:
+        marker = json.loads((path / MARKER).read_bytes())
+        schema = int(marker["schema"])
+    except FileNotFoundError:
+        raise DataError(
+            f"{path} is no dataset: it has no {MARKER}. Make one with `prefdata run PIPELINE --dataset {path}` or "
+            f"`prefdata import FORMAT SOURCE {path}`"
+        ) from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{path / MARKER} is damaged: restore it from a copy (it says, for good, how many shards there are)"
+        ) from error
+    if schema > SCHEMA_VERSION:
+        raise DataError(
+            f"{path} was made by a newer prefdata (tables of version {schema}; this one knows them up to "
+            f"{SCHEMA_VERSION}): upgrade prefdata to open it"
+        )
+    return dict(marker)
 
 
 def _complaint(error: Exception) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import polars as pl
@@ -11,10 +12,34 @@ import pyarrow as pa
 
 from prefdata.dataset.log import Snapshot
 from prefdata.dataset.parts import scan
-from prefdata.schema import KEYS, Row
+from prefdata.schema import KEYS, Row, make_id
 
 GROUPS = "groups"
 """In the column `table` of `erased`: the id is a group's, and everything of it is gone."""
+
+EDGES: dict[str, tuple[str, ...]] = {
+    "prompts": ("parent_id", "ref_ids"),
+    "responses": ("prompt_id", "parent_id", "prefix_id"),
+    "annotations": ("prompt_id", "target_ids"),
+    "preferences": ("prompt_id", "prompt_ids", "ref_prompt_id", "response_ids", "parent_id", "rationale_ids"),
+    "token_scores": ("prompt_id", "response_id"),
+}
+"""By table, the columns that name what a row was derived from or is about: it goes where one of these goes."""
+
+_LISTS = ("ref_ids", "target_ids", "prompt_ids", "response_ids", "rationale_ids")
+
+
+def edge(name: str) -> pl.Expr:
+    """The ids in a column of EDGES: one for each row, or a list."""
+    column = pl.col("condition").struct.field("ref_ids") if name == "ref_ids" else pl.col(name)
+    return column.alias(name)
+
+
+def columns_of(table: str) -> set[str]:
+    """The columns that say whether a row is gone."""
+    named = {"condition" if name == "ref_ids" else name for name in EDGES.get(table, ())}
+    more = {"table", "id"} if table == "drops" else {KEYS[table]} if table in KEYS else set()
+    return {"group_id", *more, *named}
 
 
 @dataclass(frozen=True)
@@ -23,7 +48,7 @@ class Erased:
 
     Attributes:
         groups: ids of groups of which nothing is left.
-        ids: ids of single rows, by table.
+        ids: ids of single rows, by table; of `annotators`, whose ids are names, hashes.
     """
 
     groups: frozenset[str] = frozenset()
@@ -34,24 +59,58 @@ class Erased:
 
     def holds(self, table: str, row: Row) -> bool:
         """Whether this row was erased."""
-        return row.get("group_id") in self.groups or row.get(KEYS.get(table, "")) in self.ids.get(table, ())
+        one = row.get(KEYS.get(table, ""))
+        return row.get("group_id") in self.groups or tombstone(table, one) in self.ids.get(table, ())
+
+    def gone(self, table: str, columns: Collection[str], *, about: bool = True) -> pl.Expr:
+        """Whether a row was erased, or is about one that was.
+
+        Args:
+            table: of the rows.
+            columns: that the frame has; a missing one is null.
+            about: False where `ids` name all the rows that are about erased ones: only they themselves, then.
+        """
+        found = pl.lit(False)
+        if self.groups and "group_id" in columns:
+            found |= pl.col("group_id").is_in(self._sets[GROUPS]).fill_null(False)
+        if not self.ids:
+            return found
+        key = KEYS.get(table, "")
+        if table in self.ids and key in columns:
+            named = pl.col(key)
+            if table == "annotators":
+                named = named.map_elements(lambda name: tombstone(table, name), return_dtype=pl.String)
+            found |= named.is_in(self._sets[table])
+        for name in EDGES.get(table, ()) if about or not key else ():
+            if ("condition" if name == "ref_ids" else name) in columns:
+                any_of = pl.element().is_in(self._sets["rows"])
+                found |= (
+                    edge(name).list.eval(any_of).list.any() if name in _LISTS else edge(name).is_in(self._sets["rows"])
+                ).fill_null(False)
+        if table == "drops":
+            for other in self.ids:
+                found |= (pl.col("table") == other) & pl.col("id").is_in(self._sets[other])
+        return found
+
+    @cached_property
+    def _sets(self) -> dict[str, pl.Series]:
+        every = {GROUPS: self.groups, **self.ids, "rows": frozenset[str]().union(*self.ids.values())}
+        return {name: pl.Series(sorted(ids), dtype=pl.String).implode() for name, ids in every.items()}
 
     def without(self, table: str, rows: pa.Table) -> pa.Table:
         """Rows without those that were erased."""
-        frame = pl.from_arrow(rows)
+        columns = [name for name in rows.column_names if name in columns_of(table)]
+        frame = pl.from_arrow(rows.select(columns)) if columns else pl.DataFrame()
         assert isinstance(frame, pl.DataFrame)
-        keep = pl.lit(True)
-        if "group_id" in frame.columns and self.groups:
-            keep &= ~pl.col("group_id").is_in(list(self.groups)).fill_null(False)
-        if table in self.ids:
-            keep &= ~pl.col(KEYS[table]).is_in(list(self.ids[table]))
-        if table == "drops" and self.ids:
-            for other, ids in self.ids.items():
-                keep &= ~((pl.col("table") == other) & pl.col("id").is_in(list(ids)))
-        kept = frame.select(keep.alias("keep")).to_series()
-        if len(kept) == 1 and frame.height != 1:
-            return rows if kept[0] else rows.slice(0, 0)
-        return rows if kept.all() else rows.filter(kept.to_arrow())
+        if frame.is_empty():
+            return rows
+        kept = frame.with_row_index("_row").filter(~self.gone(table, columns))["_row"]
+        return rows if len(kept) == rows.num_rows else rows.take(kept.to_arrow())
+
+
+def tombstone(table: str, row_id: object) -> object:
+    """What stands for a row in `erased`: its id, which is a hash; a name is hashed, so as not to be kept."""
+    return make_id("erased", row_id) if table == "annotators" else row_id
 
 
 def erased_from(root: Path, snapshot: Snapshot) -> Erased:

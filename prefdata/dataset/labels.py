@@ -57,7 +57,7 @@ def _about(row: Mapping[str, Any], known: Mapping[str, Row], number: int) -> Row
     if not ids:
         raise DataError(f"label {number}: it names no target (target_ids)")
     if row.get("target") == "annotator":
-        return {"target": "annotator"}
+        return {"target": "annotator", "group_id": None, "prompt_id": None}
     missing = [one for one in ids if one not in known]
     if missing:
         raise DataError(f"label {number}: the dataset has no response or prompt {missing[0]!r}")

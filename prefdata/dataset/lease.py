@@ -21,8 +21,12 @@ from pathlib import Path
 from urllib.parse import quote
 
 from prefdata.dataset.log import linked, write_synced
+from prefdata.errors import DataError
 
 FOLDER = "running"
+
+COMPACT, ERASE, REPAIR = "compact", "erase", "repair"
+"""The leases of those who care for a dataset; every other one is a run's."""
 
 STALE = 90.0
 """Seconds after which a lease that nobody touches is nobody's."""
@@ -81,9 +85,86 @@ def leases(root: Path) -> list[Lease]:
     return [lease for lease in found if lease is not None and lease.alive]
 
 
+def abandoned(root: Path) -> list[str]:
+    """Names of the files of leases whose holders are gone."""
+    found = ((path, _read(path)) for path in sorted((root / FOLDER).glob("*.json")))
+    return [path.name for path, lease in found if lease is None or not lease.alive]
+
+
+def runs(root: Path) -> list[Lease]:
+    """The runs at work."""
+    return [lease for lease in leases(root) if lease.name not in (COMPACT, ERASE, REPAIR)]
+
+
+def caretaker(root: Path) -> Lease | None:
+    """Who erases or repairs just now: nothing may run meanwhile."""
+    return next((lease for lease in leases(root) if lease.name in (ERASE, REPAIR)), None)
+
+
 @contextlib.contextmanager
-def hold(root: Path, name: str) -> Iterator[None]:
+def care(root: Path, name: str) -> Iterator[None]:
+    """Hold a lease of those who care for a dataset: one of them at a time, and, but for compact, no run beside.
+
+    Args:
+        root: the dataset's folder.
+        name: COMPACT, ERASE or REPAIR.
+
+    Raises:
+        DataError: somebody is at work; says who.
+    """
+    try:
+        with hold(root, name):
+            # Each holds its own lease before it looks for the others': of two that start at once, at least one sees.
+            for lease in leases(root):
+                caring = lease.name in (COMPACT, ERASE, REPAIR)
+                if lease.name != name and (caring or name != COMPACT):
+                    raise HeldError(lease)
+            yield
+    except HeldError as error:
+        at_work = error.lease.name if error.lease.name in (COMPACT, ERASE, REPAIR) else f"a run of {error.lease.name}"
+        raise DataError(
+            f"{root}: {at_work} is at work on it ({error}), and {name} cannot be done beside it. Wait for its end, or "
+            "stop it, and give this command again"
+        ) from None
+
+
+@contextlib.contextmanager
+def run_alone(root: Path, *pipelines: str) -> Iterator[str]:
+    """Hold the leases of these pipelines: a second run would ask and pay for what the first one has in flight.
+
+    Yields:
+        What tells this run from every other; see `running`.
+
+    Raises:
+        DataError: one of them is running already, or somebody erases or repairs just now; says who.
+    """
+    with contextlib.ExitStack() as held:
+        token = ""
+        for name in sorted(pipelines):
+            try:
+                token = held.enter_context(hold(root, name))
+            except HeldError as error:
+                raise DataError(
+                    f"{name} is running on {root} already ({error}). Wait for its end, or stop it; to run a variant "
+                    "beside it give that one a name of its own (--as NAME)"
+                ) from None
+        caring = caretaker(root)
+        if caring is not None:
+            raise DataError(f"{root}: {caring.name} is at work on it ({caring}); wait for its end, and run again")
+        yield token
+
+
+def running(root: Path, token: str) -> bool:
+    """Whether the run that `run_alone` gave this token is still at work."""
+    return any(lease.token == token for lease in leases(root))
+
+
+@contextlib.contextmanager
+def hold(root: Path, name: str) -> Iterator[str]:
     """Hold the lease of that name until the block ends.
+
+    Yields:
+        The lease's token.
 
     Raises:
         HeldError: somebody who is alive holds it.
@@ -104,7 +185,7 @@ def hold(root: Path, name: str) -> Iterator[None]:
     toucher = threading.Thread(target=touch, name="prefdata-lease", daemon=True)
     toucher.start()
     try:
-        yield
+        yield token
     finally:
         done.set()
         toucher.join()

@@ -109,6 +109,10 @@ class Commit:
     """Paths of earlier parts, of which this commit's hold what is left."""
 
 
+class NewerError(DataError):
+    """A newer prefdata wrote it."""
+
+
 class ConflictError(Exception):
     """What a commit rests on was changed by another one meanwhile: make it anew. Never seen by users."""
 
@@ -192,17 +196,27 @@ class Log:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._commits: list[Commit] = []
+        self._whole = False
         self._lock = threading.Lock()
 
     def snapshot(self, at: int | None = None) -> Snapshot:
         """Everything committed so far, or up to commit `at`.
 
         Raises:
-            DataError: there is no commit `at`, or a newer prefdata wrote one.
+            DataError: there is no commit `at`, a commit is damaged or missing, or a newer prefdata wrote one.
         """
         with self._lock:
-            while (path := self._path(len(self._commits) + 1)).exists():
-                self._commits.append(_read(path, len(self._commits) + 1))
+            self._read_on()
+            if not self._whole:
+                last = max(self.numbers(), default=0)
+                self._read_on()
+                if last > len(self._commits):
+                    raise DataError(
+                        f"{self.folder} has no commit {len(self._commits) + 1}, but commit {last}. Restore "
+                        f"{self._path(len(self._commits) + 1).name} from a copy, or see what can be done without it: "
+                        f"`prefdata verify {self.folder.parent}`"
+                    )
+                self._whole = True
             commits = tuple(self._commits)
         if at is None:
             return Snapshot(commits)
@@ -231,30 +245,18 @@ class Log:
             seen: the last commit that the writer knew when it made its rows.
 
         Raises:
-            ConflictError: since `seen`, another commit erased rows or replaced one of the same parts.
+            ConflictError: since `seen`, another commit erased rows or replaced one of the same parts; or this one
+                erases rows, and there is any other commit since, which may hold them.
             DataError: the file system has no hard links.
         """
-        entry: dict[str, Any] = {
-            "schema": SCHEMA_VERSION,
-            "time": datetime.now(UTC).isoformat(timespec="microseconds"),
-            "message": message,
-        }
-        if parts:
-            entry["parts"] = [_without_nothing(asdict(part)) for part in parts]
-        if steps:
-            entry["steps"] = [asdict(record) for record in steps]
-        if plan is not None:
-            entry["plan"] = asdict(plan)
-        if replaces:
-            entry["replaces"] = list(replaces)
-        text = json.dumps(entry, ensure_ascii=False, indent=1)
+        text = _as_text(message, parts, steps, plan, replaces)
         self.folder.mkdir(parents=True, exist_ok=True)
         temporary = self.folder / f".{uuid.uuid4().hex}.tmp"
         try:
-            write_synced(temporary, text.encode("utf-8", "surrogatepass"))
+            write_synced(temporary, text)
             while True:
                 commits = self.snapshot().commits
-                if seen is not None and any(_conflict(commit, replaces) for commit in commits[seen:]):
+                if seen is not None and any(erases(parts) or _conflict(one, replaces) for one in commits[seen:]):
                     raise ConflictError
                 if linked(temporary, self._path(len(commits) + 1)):
                     break
@@ -263,8 +265,61 @@ class Log:
         sync_folder(self.folder)
         return len(commits) + 1
 
+    def fill(
+        self,
+        number: int,
+        message: str,
+        parts: tuple[Part, ...] = (),
+        steps: tuple[StepRecord, ...] = (),
+        replaces: tuple[str, ...] = (),
+    ) -> None:
+        """Write a commit in the place of one that was lost; see `append`.
+
+        Raises:
+            DataError: there is a commit of that number.
+        """
+        temporary = self.folder / f".{uuid.uuid4().hex}.tmp"
+        try:
+            write_synced(temporary, _as_text(message, parts, steps, None, replaces))
+            if not linked(temporary, self._path(number)):
+                raise DataError(f"{self._path(number)} is there")
+        finally:
+            temporary.unlink(missing_ok=True)
+        sync_folder(self.folder)
+
+    def numbers(self) -> list[int]:
+        """Of the commits that have a file, in order."""
+        return sorted(int(path.stem) for path in self.folder.glob("*.json") if path.stem.isdigit())
+
+    def _read_on(self) -> None:
+        while (path := self._path(len(self._commits) + 1)).exists():
+            self._commits.append(read_commit(path))
+
     def _path(self, number: int) -> Path:
         return self.folder / f"{number:08d}.json"
+
+
+def _as_text(
+    message: str,
+    parts: tuple[Part, ...],
+    steps: tuple[StepRecord, ...],
+    plan: Plan | None,
+    replaces: tuple[str, ...],
+) -> bytes:
+    entry: dict[str, Any] = {
+        "schema": SCHEMA_VERSION,
+        "time": datetime.now(UTC).isoformat(timespec="microseconds"),
+        "message": message,
+    }
+    if parts:
+        entry["parts"] = [_without_nothing(asdict(part)) for part in parts]
+    if steps:
+        entry["steps"] = [asdict(record) for record in steps]
+    if plan is not None:
+        entry["plan"] = asdict(plan)
+    if replaces:
+        entry["replaces"] = list(replaces)
+    return json.dumps(entry, ensure_ascii=False, indent=1).encode("utf-8", "surrogatepass")
 
 
 def linked(temporary: Path, path: Path) -> bool:
@@ -286,9 +341,13 @@ def linked(temporary: Path, path: Path) -> bool:
     return True
 
 
+def erases(parts: Iterable[Part]) -> bool:
+    """Whether a commit of these parts erases rows."""
+    return any(part.table == "erased" for part in parts)
+
+
 def _conflict(commit: Commit, replaces: tuple[str, ...]) -> bool:
-    erases = any(part.table == "erased" for part in commit.parts)
-    return erases or not set(commit.replaces).isdisjoint(replaces)
+    return erases(commit.parts) or not set(commit.replaces).isdisjoint(replaces)
 
 
 def _without_nothing(entry: dict[str, Any]) -> dict[str, Any]:
@@ -300,19 +359,29 @@ def _part(entry: dict[str, Any]) -> Part:
     return Part(**{**entry, "steps": tuple(entry["steps"]), "commits": tuple(commits) if commits else None})
 
 
-def _read(path: Path, number: int) -> Commit:
+def read_commit(path: Path) -> Commit:
+    """One entry of the log.
+
+    Raises:
+        DataError: it is damaged, or a newer prefdata wrote it.
+    """
     try:
         entry = json.loads(path.read_bytes())
+        if not isinstance(entry, dict) or not {"schema", "time", "message"} <= entry.keys():
+            raise ValueError("it does not say what it is")
     except ValueError as error:
-        raise DataError(f"{path} is not a commit: {error}. The log is damaged; restore it from a copy.") from error
-    if entry["schema"] > SCHEMA_VERSION:
         raise DataError(
+            f"{path} is not a commit: {error}. The log is damaged: restore this file from a copy, or see what can be "
+            f"done without it: `prefdata verify {path.parent.parent}`"
+        ) from error
+    if entry["schema"] > SCHEMA_VERSION:
+        raise NewerError(
             f"{path.parent.parent} was written by a newer prefdata (tables of version {entry['schema']}; this one "
             f"knows them up to {SCHEMA_VERSION}): upgrade prefdata to open it"
         )
     plan = entry.get("plan")
     return Commit(
-        number=number,
+        number=int(path.stem),
         time=entry["time"],
         message=entry["message"],
         parts=tuple(_part(part) for part in entry.get("parts", ())),

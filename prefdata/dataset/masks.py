@@ -62,7 +62,7 @@ def mask_preferences(rows: pl.LazyFrame, prompts: pl.DataFrame, responses: pl.Da
     return rows.join(broken.lazy(), on="preference_id", how="anti", maintain_order="left")
 
 
-def mask_annotations(rows: pl.LazyFrame, present: Mapping[str, pl.DataFrame]) -> pl.LazyFrame:
+def mask_annotations(rows: pl.LazyFrame, present: Mapping[str, pl.DataFrame], *, nested: bool = True) -> pl.LazyFrame:
     """Annotations with the targets that are left in the view.
 
     A ranking of four that loses one stays a ranking of three; a comparison left with one target is hidden, and so is a
@@ -71,20 +71,18 @@ def mask_annotations(rows: pl.LazyFrame, present: Mapping[str, pl.DataFrame]) ->
     Args:
         rows: rows of `annotations`, one for each id.
         present: for prompts, responses and preferences the ids in the view, each a frame of one column.
+        nested: whether there may be annotations about annotations.
     """
     rows = known(rows, "prompt_id", present["prompts"], null=True)
     about = {target: table for target, table in TARGETS.items() if table != "annotations"}
-    there = pl.concat(
-        present[table].select(pl.lit(target).alias("target"), pl.nth(0).alias("target_ids"))
+    named = rows.select("annotation_id", "target", "target_ids", "protocol").collect()
+    missing = pl.concat(
+        named.filter(pl.col("target") == target)
+        .explode("target_ids")
+        .join(present[table].select(pl.nth(0).alias("target_ids")), on="target_ids", how="anti")
         for target, table in about.items()
     )
-    missing = (
-        rows.select("annotation_id", "target", "target_ids", "protocol")
-        .filter(pl.col("target").is_in(list(about)))
-        .explode("target_ids")
-        .join(there.lazy(), on=["target", "target_ids"], how="anti")
-        .collect()
-    )
+    del named
     if not missing.is_empty():
         touched = missing.select("annotation_id").unique()
         shorter = missing.filter(pl.col("protocol") != "compare")  # a comparison that loses a target is gone
@@ -96,7 +94,7 @@ def mask_annotations(rows: pl.LazyFrame, present: Mapping[str, pl.DataFrame]) ->
             lists = rows.join(shorter.select("annotation_id").unique().lazy(), on="annotation_id", how="semi")
             rebuilt = _without(lists.collect(), shorter.select("annotation_id", "target_ids"))
             rows = pl.concat([untouched, rebuilt.select(columns).lazy()])
-    return _about_annotations(rows)
+    return _about_annotations(rows) if nested else rows
 
 
 def _without(rows: pl.DataFrame, missing: pl.DataFrame) -> pl.DataFrame:

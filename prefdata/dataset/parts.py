@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import uuid
@@ -14,18 +15,30 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from prefdata.dataset.log import Part, Snapshot, sync_folder
+from prefdata.dataset.log import ConflictError, Part, Snapshot, sync_folder
 from prefdata.errors import DataError
 from prefdata.schema import CORE_TABLES, SCHEMAS
 
 COMMIT = "_commit"
 """The number of the commit that a row came with; every scan has it."""
 
+PART = "_part"
+"""The path of the part that a row stands in, below the dataset's folder; where `scan` is asked for it."""
+
+Span = tuple[str, str]
+"""A range of group ids: from the first on, and below the second; an empty text is no bound."""
+
+WHOLE = "*"
+"""The group_id under which a dataset-scope step notes its progress."""
+
 SHARDED = frozenset({*CORE_TABLES, "calls", "progress"})
 """The tables whose parts keep to one shard each."""
 
 ROW_GROUP = 128 * 1024
-"""Rows: what a reader of some groups must read at least."""
+"""Rows in a row group at most."""
+
+GROUP_BYTES = 32 * 1024 * 1024
+"""Bytes in a row group at most, in memory."""
 
 
 @cache
@@ -79,28 +92,84 @@ def write_part(root: Path, table: str, rows: pa.Table, shard: int = 0) -> Part:
 
     Raises:
         OSError: the disk is full, or the folder cannot be written; nothing is left behind then.
+        ConflictError: an erase took the unfinished file away.
     """
-    folder = root / "parts" / table
-    folder.mkdir(parents=True, exist_ok=True)
-    name = uuid.uuid4().hex
-    temporary, final = folder / f".{name}.tmp", folder / f"{name}.parquet"
-    try:
-        with temporary.open("wb") as file:
-            pq.write_table(rows, file, compression="zstd", row_group_size=ROW_GROUP)
-            file.flush()
-            os.fsync(file.fileno())
-        size, digest = temporary.stat().st_size, digest_of(temporary)
-        temporary.rename(final)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync_folder(folder)
-    steps = tuple(sorted(rows["step"].drop_null().unique().to_pylist())) if "step" in rows.column_names else ()
-    commits = None
-    if COMMIT in rows.column_names:
-        lowest_highest = pc.min_max(rows[COMMIT]).as_py()
-        commits = (lowest_highest["min"], lowest_highest["max"])
-    return Part(table, str(final.relative_to(root)), rows.num_rows, shard, steps, size, digest, commits)
+    with PartWriter(root, table, rows.schema, shard) as writer:
+        writer.write(rows)
+        return writer.finish()
+
+
+class PartWriter:
+    """Writes one part piece by piece; a context manager, that leaves nothing behind unless `finish` was reached.
+
+    Args:
+        root: the dataset's folder.
+        table: of the rows.
+        schema: of every piece.
+        shard: of all rows.
+
+    Attributes:
+        rows: how many were written so far.
+    """
+
+    def __init__(self, root: Path, table: str, schema: pa.Schema, shard: int = 0) -> None:
+        self._root, self._table, self._shard = root, table, shard
+        folder = root / "parts" / table
+        folder.mkdir(parents=True, exist_ok=True)
+        name = uuid.uuid4().hex
+        self._temporary, self._final = folder / f".{name}.tmp", folder / f"{name}.parquet"
+        self.rows = 0
+        self._steps: set[str] = set()
+        self._commits: list[int] = []
+        self._file = self._temporary.open("wb")
+        # A checksum for each page: of a damaged part `verify --repair` keeps what is certain to be right.
+        self._writer = pq.ParquetWriter(self._file, schema, compression="zstd", write_page_checksum=True)
+
+    def __enter__(self) -> PartWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(OSError, pa.ArrowException):  # of one that is given up, on a full disk
+            self._writer.close()
+        self._file.close()
+        self._temporary.unlink(missing_ok=True)
+
+    @property
+    def bytes(self) -> int:
+        """How large the file is so far."""
+        return self._file.tell()
+
+    def write(self, rows: pa.Table) -> None:
+        """Add rows, as row groups of their own."""
+        self._writer.write_table(rows, row_group_size=rows_per_group(rows))
+        self.rows += rows.num_rows
+        if "step" in rows.column_names:
+            self._steps.update(rows["step"].drop_null().unique().to_pylist())
+        if COMMIT in rows.column_names:
+            ends = pc.min_max(rows[COMMIT]).as_py()
+            self._commits = [min([ends["min"], *self._commits]), max([ends["max"], *self._commits])]
+
+    def finish(self) -> Part:
+        """Give the file its name, once the disk has it."""
+        self._writer.close()
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        try:
+            size, digest = self._temporary.stat().st_size, digest_of(self._temporary)
+            self._temporary.rename(self._final)
+        except FileNotFoundError as error:
+            raise ConflictError from error
+        sync_folder(self._final.parent)
+        commits = (self._commits[0], self._commits[1]) if self._commits else None
+        path = str(self._final.relative_to(self._root))
+        return Part(self._table, path, self.rows, self._shard, tuple(sorted(self._steps)), size, digest, commits)
+
+
+def rows_per_group(rows: pa.Table) -> int:
+    """How many rows make a row group: what a reader of a few of them must read."""
+    fits = GROUP_BYTES * rows.num_rows // max(1, rows.nbytes)
+    return int(min(ROW_GROUP, max(1024, fits)))
 
 
 def digest_of(path: Path) -> str:
@@ -116,10 +185,13 @@ def scan(
     *,
     steps: Iterable[str] | None = None,
     shard: int | None = None,
+    span: Span | None = None,
+    with_part: bool = False,
 ) -> pl.LazyFrame:
     """All rows of a table, live or not, with every column of its schema and `_commit`.
 
-    The rows of one group stand in the order of their commits.
+    The rows of one group stand in the order of their commits, and prompts altogether in the order in which they came:
+    `--limit` goes by it.
 
     Args:
         root: the dataset's folder.
@@ -127,35 +199,42 @@ def scan(
         table: which table.
         steps: leave out parts that hold rows of none of these (a part may hold others beside them).
         shard: only this shard; notes of progress about everything at once are in each.
+        span: only the groups of this range, likewise.
+        with_part: with `_part`, too.
     """
     wanted = None if steps is None else set(steps)
     shards = None if shard is None else {shard, 0} if table == "progress" else {shard}
     paths: list[str] = []
     commits: dict[str, int] = {}
-    later = False
+    of_part: dict[str, int] = {}
+    later = moved = False
     for number, part in snapshot.standing.get(table, ()):
         if (wanted is None or wanted.intersection(part.steps)) and (shards is None or part.shard in shards):
             paths.append(str(_there(root, part)))
+            of_part[paths[-1]] = part.shard
             if part.commits is None:
                 commits[paths[-1]] = number
             else:
+                moved = True
                 later |= part.commits[1] > snapshot.number
     if not paths:
-        return empty(table).lazy().with_columns(pl.lit(None, pl.Int64).alias(COMMIT))
-    of_part = pl.col("_part").replace_strict(commits, default=None, return_dtype=pl.Int64)
-    rows = (
-        pl.scan_parquet(
-            paths,
-            schema={**polars_schema(table), COMMIT: pl.Int64()},
-            missing_columns="insert",
-            extra_columns="ignore",
-            include_file_paths="_part",
-            glob=False,
-            hive_partitioning=False,
-        )
-        .with_columns(pl.coalesce(COMMIT, of_part).alias(COMMIT))
-        .drop("_part")
-    )
+        nothing = {COMMIT: pl.Int64(), **({PART: pl.String()} if with_part else {})}
+        return pl.LazyFrame(schema={**polars_schema(table), **nothing})
+    came_with = pl.col(PART).replace_strict(commits, default=None, return_dtype=pl.Int64)
+    rows = pl.scan_parquet(
+        paths,
+        schema={**polars_schema(table), COMMIT: pl.Int64()},
+        missing_columns="insert",
+        extra_columns="ignore",
+        include_file_paths=PART,
+        glob=False,
+        hive_partitioning=False,
+    ).with_columns(pl.coalesce(COMMIT, came_with).alias(COMMIT))
+    if span is not None:
+        rows = rows.filter(within(span) | (pl.col("group_id") == WHOLE) if table == "progress" else within(span))
+    if table == "prompts" and moved and len(set(of_part.values())) > 1:  # compacted shards stand one after the other
+        rows = rows.sort(COMMIT, pl.col(PART).replace_strict(of_part), maintain_order=True)
+    rows = rows.with_columns(pl.col(PART).str.strip_prefix(f"{root}/")) if with_part else rows.drop(PART)
     return rows.filter(pl.col(COMMIT) <= snapshot.number) if later else rows
 
 
@@ -183,6 +262,27 @@ def _there(root: Path, part: Part) -> Path:
             )
         _seen.add(path)
     return path
+
+
+def fitted(rows: pa.Table, schema: pa.Schema, commit: int) -> pa.Table:
+    """Rows with exactly the columns of `schema`, of which `_commit` is `commit` where the rows do not say it."""
+    columns = []
+    for one in schema:
+        if one.name in rows.column_names:
+            columns.append(rows[one.name].cast(one.type))
+        elif one.name == COMMIT:
+            columns.append(pa.repeat(pa.scalar(commit, pa.int64()), rows.num_rows))
+        else:
+            columns.append(pa.nulls(rows.num_rows, one.type))
+    return pa.table(columns, schema=schema)
+
+
+def within(span: Span) -> pl.Expr:
+    """Whether group_id lies in a range; rows of no group lie in none but the one without bounds."""
+    low, high = span
+    bounds = [pl.col("group_id") >= low] if low else []
+    bounds += [pl.col("group_id") < high] if high else []
+    return pl.all_horizontal(bounds) if bounds else pl.lit(True)
 
 
 def to_arrow(table: str, frame: pl.DataFrame) -> pa.Table:

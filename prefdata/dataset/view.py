@@ -14,12 +14,9 @@ import polars as pl
 
 from prefdata.dataset.log import Snapshot
 from prefdata.dataset.masks import known, mask_annotations, mask_preferences, with_ancestors
-from prefdata.dataset.parts import COMMIT, polars_schema, scan
+from prefdata.dataset.parts import COMMIT, WHOLE, Span, polars_schema, scan
 from prefdata.errors import DataError
 from prefdata.schema import CORE_TABLES, KEYS
-
-WHOLE = "*"
-"""The group_id under which a dataset-scope step notes its progress."""
 
 
 @dataclass(frozen=True)
@@ -87,18 +84,44 @@ class View(Mapping[str, pl.LazyFrame]):
         lineage: whose rows.
         name: which view's drops hold: main's, and this one's.
         shard: only the groups of this shard.
+        span: only the groups of this range.
     """
 
     def __init__(
-        self, root: Path, snapshot: Snapshot, lineage: Lineage, name: str = "main", shard: int | None = None
+        self,
+        root: Path,
+        snapshot: Snapshot,
+        lineage: Lineage,
+        name: str = "main",
+        shard: int | None = None,
+        span: Span | None = None,
     ) -> None:
-        self.root, self.snapshot, self.lineage, self.name, self.shard = root, snapshot, lineage, name, shard
+        self.root, self.snapshot, self.lineage, self.name = root, snapshot, lineage, name
+        self.shard, self.span = shard, span
         self._made: dict[str, pl.LazyFrame] = {}
 
     def __getitem__(self, table: str) -> pl.LazyFrame:
         if table not in self._made:
             self._made[table] = self._live(table)
         return self._made[table]
+
+    def narrowed(self, shard: int | None, span: Span | None) -> View:
+        """The same view of one shard's groups, and of a range of them."""
+        return View(self.root, self.snapshot, self.lineage, self.name, shard, span)
+
+    def annotations_where(self, condition: pl.Expr) -> pl.LazyFrame:
+        """The live annotations for which a condition holds; no other is looked at, which saves most of the time.
+
+        Args:
+            condition: on what is the same in all rows of one id: annotator, source, aspect, protocol.
+        """
+        rows = self.undropped("annotations", only=condition)
+        return self._masked_annotations(rows).select(list(polars_schema("annotations")))
+
+    def ever(self, table: str, condition: pl.Expr) -> bool:
+        """Whether a condition holds for any row of a table, live or not: where it does not, a view is spared."""
+        rows = scan(self.root, self.snapshot, table, shard=self.shard, span=self.span)
+        return rows.filter(condition).select(pl.first()).head(1).collect().height > 0
 
     def __iter__(self) -> Iterator[str]:
         return iter((*CORE_TABLES, "criteria", "annotators", "calls"))
@@ -127,7 +150,7 @@ class View(Mapping[str, pl.LazyFrame]):
         pairs = pl.DataFrame(self.lineage.runs, schema={"pipeline": pl.String, "step": pl.String}, orient="row")
         steps = [step for _, step in self.lineage.runs]
         return (
-            scan(self.root, self.snapshot, "progress", steps=steps)
+            scan(self.root, self.snapshot, "progress", steps=steps, shard=self.shard, span=self.span)
             .join(pairs.unique().lazy(), on=["pipeline", "step"], how="semi", maintain_order="left")
             .with_columns(pl.coalesce("run", COMMIT).alias("_run"))
             .unique(["pipeline", "step", "group_id"], keep="last", maintain_order=True)
@@ -135,11 +158,12 @@ class View(Mapping[str, pl.LazyFrame]):
             .collect()
         )
 
-    def _of_lineage(self, table: str, *, narrowed: bool = True) -> pl.LazyFrame:
+    def _of_lineage(self, table: str, *, narrowed: bool = True, only: pl.Expr | None = None) -> pl.LazyFrame:
         """Lineage, `from` and last run: the first two rules."""
         narrow = self.lineage.narrow.get(table) if narrowed else None
         steps = self.lineage.steps if narrow is None else self.lineage.steps & narrow
-        rows = scan(self.root, self.snapshot, table, steps=steps, shard=self.shard)
+        rows = scan(self.root, self.snapshot, table, steps=steps, shard=self.shard, span=self.span)
+        rows = rows if only is None else rows.filter(only)
         runs = self._runs.filter(pl.col("step").is_in(list(steps)))
         groups, wholes = runs.filter(pl.col("group_id") != WHOLE), runs.filter(pl.col("group_id") == WHOLE)
         live = pl.col("step").is_in([step for step in self.lineage.free if step in steps])
@@ -153,20 +177,24 @@ class View(Mapping[str, pl.LazyFrame]):
             live |= pl.col("_whole").fill_null(False)
         return rows.filter(live)
 
-    def _one_each(self, table: str, *, narrowed: bool = True) -> pl.LazyFrame:
+    def _one_each(self, table: str, *, narrowed: bool = True, only: pl.Expr | None = None) -> pl.LazyFrame:
         """Highest revision, then one row for each id: the first for prompts, the last for all else."""
-        rows, key = self._of_lineage(table, narrowed=narrowed), KEYS[table]
+        rows, key = self._of_lineage(table, narrowed=narrowed, only=only), KEYS[table]
         if table == "responses":
             rows = rows.filter(pl.col("finish_reason").ne_missing("error"))
+        ids = rows.select(key).collect()[key]
+        if ids.n_unique() == len(ids):  # nearly always: what follows takes as long as all the rest
+            return rows
         if table == "annotations":
             rows = rows.filter(pl.col("revision") == pl.col("revision").max().over(key))
         return rows.unique(key, keep="first" if table == "prompts" else "last", maintain_order=True)
 
     @cached_property
     def errors(self) -> pl.DataFrame:
-        """response_id, group_id, step of the live responses that are hidden because making them failed."""
+        """response_id, group_id, step, call_id of the live responses that are hidden because making them failed."""
         rows = self._of_lineage("responses").filter(pl.col("finish_reason") == "error")
-        return known(rows, "prompt_id", self.prompt_ids, null=False).select("response_id", "group_id", "step").collect()
+        hidden = known(rows, "prompt_id", self.prompt_ids, null=False)
+        return hidden.select("response_id", "group_id", "step", "call_id").collect()
 
     @cached_property
     def dropped(self) -> pl.DataFrame:
@@ -179,10 +207,16 @@ class View(Mapping[str, pl.LazyFrame]):
         last = last.unique(["table", "id"], keep="last", maintain_order=True)
         return last.filter(~pl.col("restore").fill_null(False)).select("table", "id", "reason", "step", "group_id")
 
-    def undropped(self, table: str, *, narrowed: bool = True) -> pl.LazyFrame:
-        """The rows of a table before masks: all the rules but the last."""
+    def undropped(self, table: str, *, narrowed: bool = True, only: pl.Expr | None = None) -> pl.LazyFrame:
+        """The rows of a table before masks: all the rules but the last.
+
+        Args:
+            table: which.
+            narrowed: whether `from` narrows them.
+            only: see `annotations_where`.
+        """
         ids = self.dropped.filter(pl.col("table") == table).select(pl.col("id").alias(KEYS[table]))
-        rows = self._one_each(table, narrowed=narrowed)
+        rows = self._one_each(table, narrowed=narrowed, only=only)
         return rows if ids.is_empty() else rows.join(ids.lazy(), on=KEYS[table], how="anti", maintain_order="left")
 
     def _masked(self, table: str) -> pl.LazyFrame:
@@ -191,16 +225,48 @@ class View(Mapping[str, pl.LazyFrame]):
         if table == "responses":
             return known(self.undropped(table), "response_id", self.response_ids, null=False)
         if table == "preferences":
-            return mask_preferences(self.undropped(table), self.prompt_ids, self.response_ids)
+            return mask_preferences(self.undropped(table), self._present["prompts"], self._present["responses"])
         if table == "token_scores":
             rows = known(self._of_lineage(table), "prompt_id", self.prompt_ids, null=True)
             return known(rows, "response_id", self.response_ids, null=False)
-        present = {
-            "prompts": self.prompt_ids,
-            "responses": self.response_ids,
-            "preferences": self["preferences"].select("preference_id").collect(),
+        return self._masked_annotations(self.undropped(table))
+
+    def _masked_annotations(self, rows: pl.LazyFrame) -> pl.LazyFrame:
+        of = scan(self.root, self.snapshot, "annotations", shard=self.shard, span=self.span).select("target")
+        targets = of.filter(pl.col("target").is_in(["annotation", "preference"])).unique().collect()["target"]
+        preferences = self["preferences"].select("preference_id")
+        about = preferences.collect() if "preference" in targets else preferences.clear().collect()
+        return mask_annotations(rows, {**self._present, "preferences": about}, nested="annotation" in targets)
+
+    @cached_property
+    def _present(self) -> Mapping[str, pl.DataFrame]:
+        """What lists may name: the ids in the view, and of a part of it those that its joint rows name elsewhere."""
+        own = {"prompts": self.prompt_ids, "responses": self.response_ids}
+        if self.shard is not None or self.span is not None:
+            whole = View(self.root, self.snapshot, self.lineage, self.name)
+            for table, named in self._named_by_joint_rows().items():
+                foreign = named.join(own[table], on=named.columns, how="anti")
+                if foreign.height:
+                    there = whole.prompt_ids if table == "prompts" else whole.response_ids
+                    own[table] = pl.concat([own[table], foreign.join(there, on=named.columns, how="semi")])
+        return own
+
+    def _named_by_joint_rows(self) -> dict[str, pl.DataFrame]:
+        """The ids that rows of no one prompt name: their lists may reach into other groups."""
+        annotations, preferences = (
+            scan(self.root, self.snapshot, table, shard=self.shard, span=self.span)
+            for table in ("annotations", "preferences")
+        )
+        judged = annotations.filter(pl.col("prompt_id").is_null() & pl.col("target").is_in(["response", "prompt"]))
+        lists = judged.select("target", "target_ids").explode("target_ids").unique().collect()
+        several = preferences.filter(pl.col("prompt_ids").is_not_null()).select("response_ids", "prompt_ids").collect()
+        named = {
+            table: lists.filter(pl.col("target") == target).select(pl.col("target_ids").alias(key))
+            for table, target, key in (("prompts", "prompt", "prompt_id"), ("responses", "response", "response_id"))
         }
-        return mask_annotations(self.undropped(table), present)
+        ids = several.select(pl.col("response_ids").explode().alias("response_id"))
+        named["responses"] = pl.concat([named["responses"], ids]).unique()
+        return named
 
     @cached_property
     def prompt_ids(self) -> pl.DataFrame:

@@ -45,7 +45,7 @@ class CacheEntry:
         seconds: that the engine took for it.
         attempts: how often it was sent.
         created: Unix time of the answer.
-        payer: uid of the dataset whose run paid.
+        payer: names the run that paid.
         prompt_tokens: tokens read, of all attempts that were paid for.
         completion_tokens: tokens written, likewise.
         group_id: for which group of prompts it was asked; None where that was not said.

@@ -46,7 +46,8 @@ class Client:
     Args:
         engines: by the name that steps use.
         cache: where answers are kept; None to ask always.
-        payer: uid of the dataset whose run pays.
+        payer: names the run that pays.
+        abandoned: whether a run of that name, of the same dataset, has ended without stating its bill: this one does.
         budget: what this run may spend; None for no limit.
         recorded: whether the dataset holds the `calls` row of that id already.
         attempts: how often a request is sent at most; those that found nobody are not counted.
@@ -66,6 +67,7 @@ class Client:
         payer: str,
         budget: Budget | None = None,
         recorded: Callable[[str], bool] = lambda call_id: False,
+        abandoned: Callable[[str], bool] = lambda payer: False,
         *,
         attempts: int = 5,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
@@ -74,7 +76,8 @@ class Client:
     ) -> None:
         self.engines = dict(engines)
         self.usage = Usage()
-        self._cache, self._payer, self._budget, self._recorded = cache, payer, budget, recorded
+        self._cache, self._payer, self._budget = cache, payer, budget
+        self._recorded, self._abandoned = recorded, abandoned
         self._attempts, self._sleep, self._jitter, self._clock = attempts, sleep, jitter, clock
         self._kept = GroupCommit(cache) if cache is not None else None
         self._gates: dict[str, Gate] = {}
@@ -245,8 +248,9 @@ class Client:
             return await asyncio.to_thread(self._cache.get, call_id)
 
     def _from_cache(self, engine: Engine, entry: CacheEntry, call_id: str, step: str) -> Answer:
-        # Paid by this dataset but not in its table: the run that paid died between answer and commit.
-        unbilled = entry.payer == self._payer and not self._recorded(call_id)
+        # Paid but in no table: by this run, or by one that died between answer and commit. One that lives states it.
+        ours = entry.payer == self._payer or self._abandoned(entry.payer)
+        unbilled = ours and not self._recorded(call_id)
         spent = Spent(entry.attempts, entry.seconds, entry.prompt_tokens, entry.completion_tokens)
         created = entry.created if unbilled else time.time()
         row = answered_row(engine, call_id, step, entry.reply, spent, entry.money, created)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import polars as pl
 import pyarrow as pa
@@ -81,7 +81,8 @@ PAIRS = pa.schema(
     ]
 )
 """The standard form; the conversational one holds messages in the first three columns."""
-PAIRS_OPTIONAL = ("margin", "p", "weight", "tools")
+PAIRS_DEFAULTS = {"margin": None, "p": 1.0, "weight": 1.0, "tools": None}
+"""The columns that stand in a file only where some row says something else."""
 
 UNPAIRED = pa.schema(
     [
@@ -157,11 +158,13 @@ def filled_message_keys(columns: Sequence[pl.Series]) -> list[str]:
 
 
 def keep_message_keys(column: pl.Series, keys: Sequence[str]) -> pl.Series:
-    """A column of lists of messages, each with just these keys."""
+    """A column of lists of messages, each with just these keys; one that it does not have is null."""
     inner = column.dtype.inner if isinstance(column.dtype, pl.List) else None
-    if isinstance(inner, pl.Struct) and [field.name for field in inner.fields] == list(keys):
+    held = [field.name for field in inner.fields] if isinstance(inner, pl.Struct) else []
+    if held == list(keys):
         return column
-    picked = pl.struct([pl.element().struct.field(key) for key in keys])
+    absent = pl.lit(None, pl.String)
+    picked = pl.struct([pl.element().struct.field(key) if key in held else absent.alias(key) for key in keys])
     return column.to_frame().select(pl.col(column.name).list.eval(picked)).to_series()
 
 
@@ -170,20 +173,31 @@ def messages_type(keys: Sequence[str]) -> pa.DataType:
     return pa.list_(pa.struct([MESSAGE.field(MESSAGE.get_field_index(key)) for key in keys]))
 
 
-def file_schema(frame: pl.DataFrame, schema: pa.Schema, replaced: Mapping[str, pa.DataType] | None = None) -> pa.Schema:
-    """The schema of a file that holds the frame's columns, in the schema's order and with its types.
+def file_schema(
+    columns: Collection[str], schema: pa.Schema, replaced: Mapping[str, pa.DataType] | None = None
+) -> pa.Schema:
+    """The schema of a file that holds these columns, in the schema's order and with its types.
 
     Args:
-        frame: every column of it must be in `schema`.
+        columns: every one must be in `schema`.
         schema: one of the schemas of this module.
         replaced: other types for some columns (the conversational forms, pruned messages).
     """
-    unknown = [name for name in frame.columns if name not in schema.names]
+    unknown = [name for name in columns if name not in schema.names]
     assert not unknown, f"no type is known for {unknown}"
     kinds = replaced or {}
-    return pa.schema(
-        [(field.name, kinds.get(field.name, field.type)) for field in schema if field.name in frame.columns]
-    )
+    return pa.schema([(field.name, kinds.get(field.name, field.type)) for field in schema if field.name in columns])
+
+
+def all_lists(frames: Iterable[pl.DataFrame]) -> pl.DataFrame:
+    """Frames of lists as one, every optional column present."""
+    made = [complete_lists(frame) for frame in frames]
+    alike = [frame.with_columns(keep_message_keys(frame["prompt"], MESSAGE.names)) for frame in made]
+    return pl.concat([frame.select(LISTS.names) for frame in alike]).sort("group", "id") if alike else _no_lists()
+
+
+def _no_lists() -> pl.DataFrame:
+    return pl.DataFrame(schema={field.name: polars_type(field.type) for field in LISTS})
 
 
 def complete_lists(lists: pl.DataFrame) -> pl.DataFrame:

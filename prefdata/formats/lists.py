@@ -26,7 +26,10 @@ _ALIGNED = ("scores", "roles", "prompt_ids")
 
 
 def training_lists(
-    tables: Mapping[str, pl.LazyFrame], *, view_preferences: pl.DataFrame | None = None
+    tables: Mapping[str, pl.LazyFrame],
+    *,
+    view_preferences: pl.DataFrame | None = None,
+    split_labels: pl.LazyFrame | None = None,
 ) -> tuple[pl.DataFrame, Counter[str]]:
     """Every live preference as a row with prompt and texts: the columns of `lists`.
 
@@ -34,6 +37,7 @@ def training_lists(
         tables: the live rows, under the names prompts, responses, annotations, preferences and, where reference
             log-probabilities and the like are to travel along, token_scores. A column that a frame lacks is null.
         view_preferences: preferences to take in place of the table's (those that were made in memory).
+        split_labels: the annotations by `rule:split`, where they are known; else they are looked for.
 
     Returns:
         The frame, sorted by group and id, optional columns only where some row fills them; and how many preferences
@@ -50,14 +54,15 @@ def training_lists(
         prompt_0=pl.coalesce("prompt_id", pl.col("prompt_ids").list.get(0, null_on_oob=True))
     ).with_row_index("row")
     prompts = _rendered(complete("prompts", tables["prompts"]), preferences)
-    texts = _texts(complete("responses", tables["responses"]), preferences)
+    responses = _preferred(complete("responses", tables["responses"]), preferences)
+    texts = _texts(responses, preferences)
     frame = preferences.join(texts, on="row", how="left", maintain_order="left").join(
         prompts.select(prompt_0="prompt_id", prompt="rendered", tools="tools", media="media"),
         on="prompt_0",
         how="left",
         maintain_order="left",
     )
-    rare = RareColumns(tables, frame, prompts)
+    rare = RareColumns(tables, frame, prompts, responses)
     reason = (
         pl.when(pl.col("prompt").is_null() | pl.col("row").is_in(list(rare.without_prompt)))
         .then(pl.lit("prompt missing"))
@@ -68,7 +73,8 @@ def training_lists(
     )
     frame = frame.with_columns(reason=reason)
     left_out = Counter(dict(frame["reason"].drop_nulls().value_counts().iter_rows()))
-    frame = _columns(frame, _splits(complete("annotations", tables["annotations"])))
+    labels = tables["annotations"] if split_labels is None else split_labels
+    frame = _columns(frame, _splits(complete("annotations", labels)))
     frame = frame.with_columns(rare.columns()).filter(pl.col("reason").is_null())
     return _filled(frame), left_out
 
@@ -117,17 +123,21 @@ def _first_of_each(frame: pl.DataFrame, key: str) -> pl.DataFrame:
     return frame if not frame[key].is_duplicated().any() else frame.unique(key, keep="first", maintain_order=True)
 
 
-def _texts(responses: pl.LazyFrame, preferences: pl.DataFrame) -> pl.DataFrame:
+def _preferred(responses: pl.LazyFrame, preferences: pl.DataFrame) -> pl.DataFrame:
+    """The responses that these preferences name."""
+    named = preferences.lazy().select(response_id=pl.col("response_ids").explode()).unique()
+    read = responses.select("response_id", "text", "finish_reason", "prefix_id", "segments", "media")
+    return _first_of_each(read.join(named, on="response_id", how="semi").collect(), "response_id")
+
+
+def _texts(responses: pl.DataFrame, preferences: pl.DataFrame) -> pl.DataFrame:
     """By row of preferences: responses, ends_turn (null: all true), missing, textless."""
     held = preferences.filter(pl.col("response_ids").list.len() > 0)
     long = held.select("row", response_id=pl.col("response_ids")).explode("response_id")
-    found = (
-        responses.select("response_id", "text", ends=pl.col("finish_reason").fill_null("stop") == "stop")
-        .join(long.lazy().select("response_id").unique(), on="response_id", how="semi")
-        .with_columns(found=pl.lit(True))
-        .collect()
+    found = responses.select(
+        "response_id", "text", ends=pl.col("finish_reason").fill_null("stop") == "stop", found=pl.lit(True)
     )
-    joined = long.join(_first_of_each(found, "response_id"), on="response_id", how="left", maintain_order="left")
+    joined = long.join(found, on="response_id", how="left", maintain_order="left")
     return joined.group_by("row", maintain_order=True).agg(
         responses="text",
         ends_turn=pl.col("ends").fill_null(True),

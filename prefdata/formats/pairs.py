@@ -7,7 +7,7 @@ from collections import Counter
 import polars as pl
 
 from prefdata.errors import DataError
-from prefdata.formats.columns import PAIRS, PAIRS_OPTIONAL, complete_lists
+from prefdata.formats.columns import PAIRS, PAIRS_DEFAULTS, complete_lists
 from prefdata.formats.lists import RANKED
 from prefdata.formats.template import NEEDS_TEMPLATE, ChatTemplate, single_user_text
 from prefdata.formats.turns import answer_messages, changes_speaker, flattened
@@ -285,11 +285,6 @@ def _plain_texts(
 
 def _without_defaults(pairs: pl.DataFrame) -> pl.DataFrame:
     """Columns in the file's order, without optional ones that say nothing."""
-    silent = {
-        "margin": pairs["margin"].null_count() == pairs.height,
-        "p": bool((pairs["p"] == 1.0).all()),
-        "weight": bool((pairs["weight"] == 1.0).all()),
-        "tools": pairs["tools"].null_count() == pairs.height,
-    }
-    assert set(silent) == set(PAIRS_OPTIONAL)
+    said = pairs.select(pl.col(name).eq_missing(pl.lit(value)).all() for name, value in PAIRS_DEFAULTS.items())
+    silent = said.row(0, named=True)
     return pairs.select(name for name in PAIRS.names if not silent.get(name, False))

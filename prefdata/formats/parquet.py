@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -50,22 +50,44 @@ def whole_file(path: Path) -> Iterator[io.BufferedWriter]:
             temporary.unlink(missing_ok=True)
 
 
-def write_parquet(frame: pl.DataFrame, schema: pa.Schema, path: Path, footer: Mapping[str, str]) -> None:
-    """Write a frame with exactly this schema, zstd-compressed.
+def write_parquet(
+    frames: Iterable[pl.DataFrame], schema: pa.Schema, path: Path, footer: Mapping[str, str], row_bytes: int
+) -> None:
+    """Write frames one after the other with exactly this schema, zstd-compressed.
+
+    Where row groups end does not depend on where frames do.
 
     Args:
-        frame: the schema's columns, in its order.
+        frames: the schema's columns, in any order.
         schema: the types in the file.
         path: where to; replaced if it is there.
         footer: key-value metadata, keys without `prefdata.`.
+        row_bytes: about how many bytes a row takes in memory.
     """
     marked = schema.with_metadata({f"{PREFIX}{key}": value for key, value in footer.items()})
     # An Arrow string column holds at most 2 GiB: what goes in at a time is bounded by bytes, too.
-    size = max(1, int(frame.estimated_size()) // max(1, frame.height))
-    rows = max(1, min(ROW_GROUP_ROWS, ROW_GROUP_BYTES // size))
+    rows = ROW_GROUP_ROWS
+    while rows > 1 and rows * row_bytes > ROW_GROUP_BYTES:
+        rows //= 2
     with whole_file(path) as file, pq.ParquetWriter(file, marked, compression="zstd") as writer:
-        for part in frame.iter_slices(rows):
-            writer.write_table(part.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(schema).cast(marked))
+        for part in _of_rows(frames, rows):
+            arrow = part.select(schema.names).to_arrow(compat_level=pl.CompatLevel.oldest())
+            writer.write_table(arrow.cast(schema).cast(marked))
+
+
+def _of_rows(frames: Iterable[pl.DataFrame], rows: int) -> Iterator[pl.DataFrame]:
+    """The same rows in frames of `rows` each; the last one may be shorter."""
+    kept: list[pl.DataFrame] = []
+    held = 0
+    for frame in frames:
+        kept.append(frame)
+        held += frame.height
+        if held >= rows:
+            whole = pl.concat(kept)
+            yield from (whole.slice(start, rows) for start in range(0, held - held % rows, rows))
+            kept, held = [whole.slice(held - held % rows)], held % rows
+    if held:
+        yield pl.concat(kept)
 
 
 def read_footer(path: Path) -> tuple[pa.Schema, int, dict[str, str]]:

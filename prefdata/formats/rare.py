@@ -25,15 +25,22 @@ class RareColumns:
         without_prompt: rows that read a further prompt that is not there.
     """
 
-    def __init__(self, tables: Mapping[str, pl.LazyFrame], frame: pl.DataFrame, prompts: pl.DataFrame) -> None:
+    def __init__(
+        self,
+        tables: Mapping[str, pl.LazyFrame],
+        frame: pl.DataFrame,
+        prompts: pl.DataFrame,
+        responses: pl.DataFrame,
+    ) -> None:
         """Look up what the preferences of `frame` need.
 
         Args:
             tables: the live rows, as `training_lists` takes them.
             frame: preferences with `row` (0, 1, ...), `prompt_0` and the joined `media` of that prompt.
             prompts: prompt_id, rendered, tools, media of every prompt that they read.
+            responses: the responses that they name.
         """
-        self._tables, self._frame, self._prompts = tables, frame, prompts
+        self._tables, self._frame, self._prompts, self._responses = tables, frame, prompts, responses
         self.without_prefix: set[int] = set()
         self.without_prompt: set[int] = set()
         self._made: dict[str, dict[int, Any]] = {
@@ -67,14 +74,8 @@ class RareColumns:
 
     def _responses_with(self, column: str) -> dict[str, Row]:
         """The preferred responses that fill a column, by id."""
-        needed = self._long.lazy().select("response_id").unique()
-        found = (
-            complete("responses", self._tables["responses"])
-            .filter(pl.col(column).is_not_null())
-            .join(needed, on="response_id", how="semi")
-            .select("response_id", "text", column)
-        )
-        return {row["response_id"]: row for row in found.collect().iter_rows(named=True)}
+        found = self._responses.filter(pl.col(column).is_not_null()).select("response_id", "text", column)
+        return {row["response_id"]: row for row in found.iter_rows(named=True)}
 
     def _rows_with(self, ids: Iterable[str]) -> Iterable[tuple[int, list[str]]]:
         """The rows that hold one of these responses, each with all its response ids."""

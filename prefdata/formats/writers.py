@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
 import polars as pl
@@ -15,16 +15,17 @@ from prefdata.errors import DataError
 from prefdata.formats.columns import (
     LISTS,
     PAIRS,
+    PAIRS_DEFAULTS,
     ULTRAFEEDBACK,
     UNPAIRED,
+    all_lists,
     file_schema,
-    filled_message_keys,
-    keep_message_keys,
     messages_type,
 )
 from prefdata.formats.llamafactory import llamafactory_from_lists, write_llamafactory
 from prefdata.formats.pairs import pairs_from_lists
 from prefdata.formats.parquet import write_parquet
+from prefdata.formats.runs import Runs
 from prefdata.formats.source import suggestion
 from prefdata.formats.template import ChatTemplate
 from prefdata.formats.ultrafeedback import ultrafeedback_from_lists
@@ -74,6 +75,9 @@ class Writer:
         schema: types of the file; None for a file that is not Parquet.
         conversational: columns that hold messages.
         templated: whether it takes a template (holds texts).
+        order: the columns that its rows are sorted by, where a file larger than memory can be made; none where all rows
+            are needed at once (shuffled, or not Parquet).
+        defaults: what an optional column says in a row that does not fill it; null unless given.
     """
 
     describes: str
@@ -81,21 +85,29 @@ class Writer:
     schema: pa.Schema | None = None
     conversational: tuple[str, ...] = ()
     templated: bool = False
+    order: tuple[str, ...] = ()
+    defaults: Mapping[str, object] = field(default_factory=dict)
 
 
 WRITERS: dict[str, Writer] = {
-    "lists": Writer("one preference list", lambda lists, asked: (lists, Counter()), LISTS, ("prompt",)),
+    "lists": Writer(
+        "one preference list", lambda lists, asked: (lists, Counter()), LISTS, ("prompt",), order=("group", "id")
+    ),
     "trl-pairs": Writer(
         "one pair, as texts",
         lambda lists, asked: pairs_from_lists(lists, template=asked.template, ties=asked.ties),
         PAIRS,
         templated=True,
+        order=("group", "list"),
+        defaults=PAIRS_DEFAULTS,
     ),
     "trl-pairs-conversational": Writer(
         "one pair, as messages",
         lambda lists, asked: pairs_from_lists(lists, conversational=True, ties=asked.ties),
         PAIRS,
         ("prompt", "chosen", "rejected"),
+        order=("group", "list"),
+        defaults=PAIRS_DEFAULTS,
     ),
     "unpaired": Writer(
         "one response with a label, as texts",
@@ -132,7 +144,7 @@ def name_problem(format: str, out: PurePath) -> str | None:
 
 
 def write(
-    lists: pl.DataFrame,
+    lists: pl.DataFrame | Iterable[pl.DataFrame],
     format: str,
     out: Path,
     *,
@@ -144,7 +156,8 @@ def write(
     """Write lists in a format. The file appears whole or not at all.
 
     Args:
-        lists: what `training_lists` returns.
+        lists: what `training_lists` returns; several such frames, no two of them with rows of the same list, are
+            written in one order, as one of all would be.
         format: a key of WRITERS.
         out: the file; replaced if it is there.
         template: the folder or name of a model whose chat template renders prompts and answers (`trl-pairs`,
@@ -167,27 +180,37 @@ def write(
     if template is not None and not writer.templated:
         raise DataError(f"the format {format!r} holds messages, which take no --template; leave it out")
     asked = Asked(ChatTemplate(template) if template is not None else None, ties, from_lists)
-    rows, left_out = writer.make(lists, asked)
-    if not rows.height:
-        reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(left_out.items()))
-        why = f"all was left out: {reasons}" if reasons else "there are no preferences"
-        raise DataError(f"{out} would hold no row of {format!r}: {why}")
-    if writer.schema is None:
-        write_llamafactory(rows, out)
+    frames: Iterable[pl.DataFrame] = [lists] if isinstance(lists, pl.DataFrame) else lists
+    if not writer.order:
+        frames = [all_lists(frames)]
+    left_out: Counter[str] = Counter()
+    rows = Runs(out.parent, writer.order, writer.conversational, writer.defaults)
+    with rows:
+        try:
+            for frame in frames:
+                made, reasons = writer.make(frame, asked)
+                left_out += reasons
+                rows.add(made)
+        except OSError as error:
+            raise DataError(f"{out} cannot be written: {error}") from error
+        if not rows.height:
+            said = ", ".join(f"{count:,} {reason}" for reason, count in sorted(left_out.items()))
+            why = f"all was left out: {said}" if said else "there are no preferences"
+            raise DataError(f"{out} would hold no row of {format!r}: {why}")
+        if writer.schema is None:
+            write_llamafactory(next(rows.in_order()), out)
+            return Written(rows.height, left_out, out)
+        footer = {
+            **meta,
+            "format": f"{format}/{VERSION}",
+            "left_out": json.dumps(dict(sorted(left_out.items())), ensure_ascii=False),
+        }
+        if writer.templated:
+            footer["template"] = Path(template).name if template is not None else "none"
+        kinds = {
+            name: messages_type(rows.message_keys if name == "prompt" else ["role", "content"])
+            for name in writer.conversational
+        }
+        schema = file_schema(rows.columns, writer.schema, kinds)
+        write_parquet(rows.in_order(), schema, out, footer, rows.size // rows.height)
         return Written(rows.height, left_out, out)
-    footer = {
-        **meta,
-        "format": f"{format}/{VERSION}",
-        "left_out": json.dumps(dict(sorted(left_out.items())), ensure_ascii=False),
-    }
-    if writer.templated:
-        footer["template"] = Path(template).name if template is not None else "none"
-    keys = filled_message_keys([rows[name] for name in writer.conversational])
-    kinds: dict[str, pa.DataType] = {}
-    for name in writer.conversational:
-        # A response's messages have a role and a content; only prompts may fill further keys.
-        own = keys if name == "prompt" else ["role", "content"]
-        rows = rows.with_columns(keep_message_keys(rows[name], own))
-        kinds[name] = messages_type(own)
-    write_parquet(rows, file_schema(rows, writer.schema, kinds), out, footer)
-    return Written(rows.height, left_out, out)

@@ -9,7 +9,7 @@ becomes a row with status `abstain`. No rule reads consensus rows, so consensus 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from math import erf, sqrt
 from typing import Any, ClassVar, Literal
 
@@ -20,6 +20,7 @@ from pydantic import Field, field_validator
 
 from prefdata.operators.evidence import (
     CONTEXT,
+    EVIDENCE,
     ORDERING,
     VALID,
     coded,
@@ -30,14 +31,26 @@ from prefdata.operators.evidence import (
     lists_of,
     selected,
 )
+from prefdata.operators.row_ids import json_of, json_text, row_ids
 from prefdata.operators.scales import Normalise, check_alike, normalised
 from prefdata.pipeline.registry import step
 from prefdata.pipeline.step import CONSENSUS, Context, TableStep
-from prefdata.schema import Row, annotation
+from prefdata.schema import Row, now
 from prefdata.stats import DEFAULT_PRIOR, bradley_terry_batch
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+
+VERDICT = {
+    **dict.fromkeys(CONTEXT, pl.String()),
+    "target_ids": pl.List(pl.String()),
+    "protocol": pl.String(),
+    "scores": pl.List(pl.Float64()),
+    "labels": pl.List(pl.String()),
+    "confidence": pl.Float64(),
+    "read": pl.String(),
+}
+"""What a rule says of each problem; `read` names what it rests on."""
 
 _CELLS = 4_000_000
 """Cells of the win tables that are held at once: bounds memory."""
@@ -48,6 +61,7 @@ class Aggregate(TableStep):
 
     reads: ClassVar[frozenset[str]] = frozenset({"annotations"})
     writes: ClassVar[frozenset[str]] = frozenset({CONSENSUS})
+    columns: ClassVar[Mapping[str, Sequence[str]]] = {"annotations": EVIDENCE}
     narrows: ClassVar[str | None] = "annotations"
 
     aspects: tuple[str, ...] = Field((), description="Only these aspects (`*` stands for any text); all unless given.")
@@ -63,14 +77,17 @@ class Aggregate(TableStep):
             annotators=self.annotators,
             sources=self.sources,
         )
-        made = list(self.consensus(rows, context))
-        abstained = sum(row["status"] == "abstain" for row in made)
+        made = self._annotations(self.consensus(rows, context))
+        abstained = made.filter(pl.col("status") == "abstain").height
         if abstained:
-            context.log(f"{abstained} of {len(made)} verdicts are abstentions: too few valid annotations")
+            context.log(f"{abstained} of {made.height} verdicts are abstentions: too few valid annotations")
         return {"annotations": made}
 
-    def consensus(self, rows: pl.DataFrame, context: Context) -> Iterator[Row]:
-        """The consensus of these annotations (any status, target response)."""
+    def consensus(self, rows: pl.DataFrame, context: Context) -> pl.DataFrame:
+        """The consensus of these annotations (any status, target response): the columns of `VERDICT`.
+
+        A row without scores or labels is an abstention. `read` names what was read.
+        """
         raise NotImplementedError
 
     def asked(self) -> list[Any]:
@@ -79,19 +96,32 @@ class Aggregate(TableStep):
         settings.pop("view", None)
         return [self.kind, self.version, settings]
 
-    def verdict(self, place: Mapping[str, Any], targets: list[str], read: str, **columns: Any) -> Row:
-        """A consensus row; without scores or labels an abstention."""
-        said = columns.get("scores") is not None or columns.get("labels") is not None
-        return annotation(
-            group_id=place["group_id"],
-            prompt_id=place["prompt_id"],
-            aspect=place["aspect"],
-            target_ids=targets,
-            annotator=f"consensus:{self.kind.removeprefix('aggregate.').replace('_', '-')}",
-            source="consensus",
-            status="ok" if said else "abstain",
-            key=read,
-            **columns,
+    def _annotations(self, verdicts: pl.DataFrame) -> pl.DataFrame:
+        """Rows of `annotations`, named as `schema.annotation` names them."""
+        annotator = f"consensus:{self.kind.removeprefix('aggregate.').replace('_', '-')}"
+        ids = row_ids(
+            verdicts,
+            "annotation",
+            json_of(pl.col("prompt_id")),
+            json_text("response"),
+            json_of(pl.col("target_ids")),
+            json_of(pl.col("protocol")),
+            json_text(annotator),
+            json_of(pl.col("aspect")),
+            json_text(0),
+            json_of(pl.col("read")),
+        )
+        says = pl.col("scores").is_not_null() | pl.col("labels").is_not_null()
+        return verdicts.select(
+            ids.alias("annotation_id"),
+            pl.exclude("read"),
+            target=pl.lit("response"),
+            annotator=pl.lit(annotator),
+            source=pl.lit("consensus"),
+            status=pl.when(says).then(pl.lit("ok")).otherwise(pl.lit("abstain")),
+            replicate=pl.lit(0, pl.Int32),
+            revision=pl.lit(1, pl.Int32),
+            created_at=pl.lit(now()),
         )
 
 
@@ -114,7 +144,7 @@ class ScoredAggregate(Aggregate):
                 raise ValueError(f"the weight of {pattern!r} is {weight}; it must be finite and not negative")
         return weights
 
-    def consensus(self, rows: pl.DataFrame, context: Context) -> Iterator[Row]:
+    def consensus(self, rows: pl.DataFrame, context: Context) -> pl.DataFrame:
         """One row of scores for each prompt and aspect, and one abstention for the responses that have too few."""
         rows = directed(rows.filter(pl.col("protocol").is_in(ORDERING)), self.direction, self.kind)
         weight = {name: self.weight(name) for name in rows["annotator"].drop_nulls().unique().sort()}
@@ -124,37 +154,46 @@ class ScoredAggregate(Aggregate):
             "problem",
         )
         if rows.is_empty():
-            return
+            return pl.DataFrame(schema=VERDICT)
         read = digests(rows, "problem", VALID, self.asked())
-        scored = self.scored(rows.filter(VALID), weight, context)
-        for place in _targets_by_problem(rows):
-            targets, scores, confidence = scored.get(place["problem"], ([], [], None))
-            name = read[place["problem"]]
-            if targets:
-                yield self.verdict(place, targets, name, protocol="score", scores=scores, confidence=confidence)
-            silent = sorted(set(place["targets"]) - set(targets))
-            if silent:
-                yield self.verdict(place, silent, name, protocol="score")
+        scored, confidence = self.scored(rows.filter(VALID), weight, context)
+        named = rows.filter(~VALID).select("problem", target="target_ids").explode("target").drop_nulls("target")
+        unscored = named.join(scored, on=["problem", "target"], how="anti")
+        long = pl.concat([scored, unscored.unique().with_columns(score=pl.lit(None, pl.Float64))])
+        verdicts = (
+            long.sort("problem", "target")
+            .group_by("problem", pl.col("score").is_null().alias("silent"), maintain_order=True)
+            .agg(target_ids="target", scores="score")
+            .sort("problem", "silent")
+        )
+        places = rows.select("problem", *CONTEXT).unique("problem").join(read, on="problem")
+        said = pl.col("silent").not_()
+        return (
+            verdicts.join(places, on="problem", how="left", maintain_order="left")
+            .join(confidence, on="problem", how="left", maintain_order="left")
+            .with_columns(
+                protocol=pl.lit("score"),
+                scores=pl.when(said).then("scores"),
+                confidence=pl.when(said).then("confidence"),
+                labels=pl.lit(None, pl.List(pl.String)),
+            )
+            .select(list(VERDICT))
+        )
 
     def scored(
         self, valid: pl.DataFrame, weight: Mapping[str, float], context: Context
-    ) -> dict[int, tuple[list[str], list[float], float | None]]:
-        """Responses, their scores and the confidence, by problem."""
+    ) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """The scores of every response that these annotations name, and the confidence in each problem's.
+
+        Returns:
+            problem, target, score (null where it gets none), one row each; and problem, confidence.
+        """
         raise NotImplementedError
 
     def weight(self, annotator: str) -> float:
         """Of the first pattern that fits."""
         pattern = first_match(annotator, self.weights)
         return 1.0 if pattern is None else self.weights[pattern]
-
-
-def _targets_by_problem(rows: pl.DataFrame) -> Iterator[Row]:
-    """problem, CONTEXT and the sorted responses that any annotation names, valid or not."""
-    grouped = rows.group_by("problem", maintain_order=True).agg(
-        *[pl.col(name).first() for name in CONTEXT], targets=pl.col("target_ids").list.explode()
-    )
-    for row in grouped.iter_rows(named=True):
-        yield {**row, "targets": sorted(set(row["targets"]))}
 
 
 @step("aggregate.mean")
@@ -173,30 +212,28 @@ class Mean(ScoredAggregate):
 
     def scored(
         self, valid: pl.DataFrame, weight: Mapping[str, float], context: Context
-    ) -> dict[int, tuple[list[str], list[float], float | None]]:
+    ) -> tuple[pl.DataFrame, pl.DataFrame]:
         """See `ScoredAggregate.scored`. The confidence is null: a mean states none."""
         entries = valid.select(
             "problem", "aspect", "annotator", "protocol", "criterion_id", target="target_ids", score="scores"
         ).explode("target", "score")
         if self.normalise is None:
             check_alike(entries, self.kind)
-        entries = coded(entries, ["problem", "target"], "node")
-        node, score = entries["node"].to_numpy(), entries["score"].to_numpy()
-        voice = entries.select(pl.struct("problem", "annotator", "protocol", "criterion_id").rank("dense")).to_series()
-        score = normalised(voice.to_numpy().astype(np.int64), node, score, self.normalise or "none")
+        entries = entries.sort("problem", "target").with_columns(node=pl.struct("problem", "target").rle_id())
+        node, score = entries["node"].to_numpy().astype(np.int64), entries["score"].to_numpy()
+        if self.normalise not in (None, "none"):
+            voice = entries.select(pl.struct("problem", "annotator", "protocol", "criterion_id").rank("dense"))
+            score = normalised(voice.to_series().to_numpy().astype(np.int64), node, score, self.normalise)
         silent = np.isnan(score)
         if silent.any():
             context.log(f"{int(silent.sum())} scores left out: the only response their annotator scored")
         w = entries["annotator"].replace_strict(dict(weight), default=1.0, return_dtype=pl.Float64).to_numpy()
         mean, count = _means(node[~silent], score[~silent], w[~silent], int(node.max(initial=-1)) + 1)
-        first = entries.unique("node", maintain_order=True).select("problem", "target", "node")
-        result: dict[int, tuple[list[str], list[float], float | None]] = {}
-        for problem, target, number in first.iter_rows():
-            if count[number] >= self.min_valid:
-                targets, scores, _ = result.setdefault(problem, ([], [], None))
-                targets.append(target)
-                scores.append(float(mean[number]))
-        return result
+        scored = entries.filter(pl.col("node").is_first_distinct()).select("problem", "target")
+        scored = scored.with_columns(score=pl.Series(mean), enough=pl.Series(count >= self.min_valid)).select(
+            "problem", "target", pl.when("enough").then("score").alias("score")
+        )
+        return scored, pl.DataFrame(schema={"problem": pl.Int64, "confidence": pl.Float64})
 
 
 def _means(node: IntArray, score: FloatArray, weight: FloatArray, size: int) -> tuple[FloatArray, IntArray]:
@@ -234,12 +271,12 @@ class BradleyTerryConsensus(ScoredAggregate):
 
     def scored(
         self, valid: pl.DataFrame, weight: Mapping[str, float], context: Context
-    ) -> dict[int, tuple[list[str], list[float], float | None]]:
+    ) -> tuple[pl.DataFrame, pl.DataFrame]:
         """See `ScoredAggregate.scored`. A response needs `min_valid` lists that compare it with another."""
         number = valid.select(*CONTEXT, "problem").unique(CONTEXT)
-        found = comparisons(lists_of(valid)).join(
-            number, on=CONTEXT, nulls_equal=True, how="left", maintain_order="left"
-        )
+        lists = lists_of(valid)
+        named = valid.select("problem", target="target_ids").explode("target").unique()
+        found = comparisons(lists).join(number, on=CONTEXT, nulls_equal=True, how="left", maintain_order="left")
         ends = pl.concat([found.select("problem", "list", target=end) for end in ("first", "second")])
         nodes = (
             ends.group_by("problem", "target")
@@ -257,25 +294,21 @@ class BradleyTerryConsensus(ScoredAggregate):
         found = found.with_columns(
             pl.col("annotator").replace_strict(dict(weight), default=1.0, return_dtype=pl.Float64).alias("weight")
         )
-        targets = {
-            problem: (names, np.array(votes))
-            for problem, names, votes in nodes.group_by("problem", maintain_order=True)
-            .agg("target", "votes")
-            .iter_rows()
-        }
-        result: dict[int, tuple[list[str], list[float], float | None]] = {}
-        for problem, strengths, covariance in self._fits(found):
-            names, votes = targets[problem]
-            kept = np.flatnonzero(votes >= self.min_valid)
-            if len(kept) > 1:
-                theta = strengths[kept] - (0 if len(kept) == len(names) else strengths[kept].mean())
-                scores = (np.round(theta, 9) + 0.0).tolist()
-                sure = _order_confidence(theta, covariance[np.ix_(kept, kept)])
-                result[problem] = ([names[place] for place in kept], scores, sure)
-        return result
+        scores = np.full(nodes.height, np.nan)
+        enough = nodes["votes"].to_numpy() >= self.min_valid
+        begins = nodes["problem"].search_sorted(nodes["problem"].unique(maintain_order=True)).to_numpy()
+        sure: list[pl.DataFrame] = [pl.DataFrame(schema={"problem": pl.Int64, "confidence": pl.Float64})]
+        first_row = dict(zip(nodes["problem"].gather(begins).to_list(), begins.tolist(), strict=True))
+        for members, strengths, covariance in self._fits(found):
+            rows = np.array([first_row[one] for one in members.tolist()])[:, None] + np.arange(strengths.shape[1])
+            theta, confidence = _of_those(strengths, covariance, enough[rows])
+            scores[rows] = theta
+            sure.append(pl.DataFrame({"problem": members, "confidence": confidence}, nan_to_null=True))
+        scored = nodes.select("problem", "target", score=pl.Series(scores, nan_to_null=True))
+        return named.join(scored, on=["problem", "target"], how="left"), pl.concat(sure)
 
-    def _fits(self, found: pl.DataFrame) -> Iterator[tuple[int, FloatArray, FloatArray]]:
-        """Problem, strengths and covariance; problems of one size are solved together."""
+    def _fits(self, found: pl.DataFrame) -> Iterator[tuple[IntArray, FloatArray, FloatArray]]:
+        """Problems of one size, which are solved together: their numbers, strengths and covariances."""
         problem, size = found["problem"].to_numpy(), found["first_size"].to_numpy().astype(np.int64)
         i, j = found["first_place"].to_numpy().astype(np.int64), found["second_place"].to_numpy().astype(np.int64)
         p, w = found["p"].to_numpy(), found["weight"].to_numpy()
@@ -290,13 +323,35 @@ class BradleyTerryConsensus(ScoredAggregate):
                 wins = np.bincount(won, weights=w[here] * p[here], minlength=cells).astype(np.float64)
                 wins += np.bincount(lost, weights=w[here] * (1 - p[here]), minlength=cells)
                 theta, covariance, _ = bradley_terry_batch(wins.reshape(-1, n, n), prior=self.prior)
-                yield from zip(chunk.tolist(), theta, covariance, strict=True)
+                yield chunk, theta, covariance
 
 
-def _order_confidence(theta: FloatArray, covariance: FloatArray) -> float:
-    i, j = np.triu_indices(len(theta), 1)
-    error = np.sqrt(np.maximum(covariance[i, i] + covariance[j, j] - 2 * covariance[i, j], 1e-300))
-    return round(sum(erf(z / sqrt(2)) for z in (np.abs(theta[i] - theta[j]) / error).tolist()) / len(i), 9)
+def _of_those(strengths: FloatArray, covariance: FloatArray, kept: NDArray[np.bool_]) -> tuple[FloatArray, FloatArray]:
+    """Scores [b, n] of the responses that are kept (NaN for the others, and where only one is), and confidence [b]."""
+    scores = np.full(strengths.shape, np.nan)
+    confidence = np.full(len(strengths), np.nan)
+    whole = kept.all(axis=1) & (kept.shape[1] > 1)
+    scores[whole] = np.round(strengths[whole], 9) + 0.0
+    confidence[whole] = _order_confidence(strengths[whole], covariance[whole])
+    for row in np.flatnonzero(~whole & (kept.sum(axis=1) > 1)).tolist():
+        places = np.flatnonzero(kept[row])
+        theta = strengths[row, places] - strengths[row, places].mean()
+        scores[row, places] = np.round(theta, 9) + 0.0
+        confidence[row] = _order_confidence(theta[None], covariance[row][np.ix_(places, places)][None])[0]
+    return scores, confidence
+
+
+def _order_confidence(theta: FloatArray, covariance: FloatArray) -> FloatArray:
+    """The mean over pairs of 2 Phi(|difference| / its standard error) - 1, of strengths [b, n]; [b]."""
+    i, j = np.triu_indices(theta.shape[1], 1)
+    error = np.sqrt(np.maximum(covariance[:, i, i] + covariance[:, j, j] - 2 * covariance[:, i, j], 1e-300))
+    z = np.abs(theta[:, i] - theta[:, j]) / error / sqrt(2)
+    sure = np.array([erf(one) for one in z.ravel().tolist()]).reshape(z.shape)
+    # Added one after the other, so that it does not matter how many problems are solved together.
+    total = np.zeros(len(theta))
+    for pair in range(len(i)):
+        total += sure[:, pair]
+    return np.round(total / max(len(i), 1), 9)
 
 
 @step("aggregate.majority")
@@ -309,33 +364,40 @@ class Majority(Aggregate):
     of the votes. Annotations of other protocols are left out and counted.
     """
 
-    def consensus(self, rows: pl.DataFrame, context: Context) -> Iterator[Row]:
+    def consensus(self, rows: pl.DataFrame, context: Context) -> pl.DataFrame:
         """Rows of protocol compare (scores 1 and 0, or 0.5 each) and label (one response each)."""
         other = rows.filter(~pl.col("protocol").is_in(["compare", "label"]))
         if len(other):
             kinds = ", ".join(sorted(other["protocol"].unique().to_list()))
             context.log(f"{len(other)} annotations are neither labels nor comparisons ({kinds}): left out")
-        yield from self._compared(rows.filter(pl.col("protocol") == "compare"))
-        yield from self._labelled(rows.filter(pl.col("protocol") == "label"))
+        compared = self._compared(rows.filter(pl.col("protocol") == "compare"))
+        return pl.concat([compared, self._labelled(rows.filter(pl.col("protocol") == "label"))])
 
-    def _compared(self, rows: pl.DataFrame) -> Iterator[Row]:
+    def _compared(self, rows: pl.DataFrame) -> pl.DataFrame:
         ends = rows.filter(pl.col("target_ids").list.len() == 2).with_columns(
             low=pl.col("target_ids").list.min(), high=pl.col("target_ids").list.max()
         )
         ends = coded(ends, [*CONTEXT, "low", "high"], "problem")
         if ends.is_empty():
-            return
+            return pl.DataFrame(schema=VERDICT)
         read = digests(ends, "problem", VALID, self.asked())
-        votes = {problem: counts for problem, *counts in _merged_orders(ends.filter(VALID)).iter_rows()}
-        for row in ends.unique("problem", maintain_order=True).iter_rows(named=True):
-            counts = votes.get(row["problem"], [0, 0, 0])
-            winner = self._winner(counts)
-            scores = None if winner is None else [1 - winner / 2, winner / 2]
-            share = None if winner is None else counts[winner] / sum(counts)
-            pair = [row["low"], row["high"]]
-            yield self.verdict(row, pair, read[row["problem"]], protocol="compare", scores=scores, confidence=share)
+        winner = self._winners(_merged_orders(ends.filter(VALID)))
+        low = pl.col("verdict").replace_strict({"low": 1.0, "tie": 0.5, "high": 0.0}, return_dtype=pl.Float64)
+        return (
+            ends.unique("problem", keep="first", maintain_order=True)
+            .join(read, on="problem", how="left", maintain_order="left")
+            .join(winner, on="problem", how="left", maintain_order="left")
+            .with_columns(
+                target_ids=pl.concat_list("low", "high"),
+                protocol=pl.lit("compare"),
+                scores=pl.when(pl.col("verdict").is_not_null()).then(pl.concat_list(low, 1 - low)),
+                labels=pl.lit(None, pl.List(pl.String)),
+                confidence="share",
+            )
+            .select(list(VERDICT))
+        )
 
-    def _labelled(self, rows: pl.DataFrame) -> Iterator[Row]:
+    def _labelled(self, rows: pl.DataFrame) -> pl.DataFrame:
         count, targets = pl.col("labels").list.len(), pl.col("target_ids").list.len()
         # One label for each target; or several labels of one target, which are one verdict, whatever their order.
         aligned, several = count == targets, (targets == 1) & (count > 1)
@@ -349,27 +411,38 @@ class Majority(Aggregate):
         )
         each = coded(each, [*CONTEXT, "named"], "problem")
         if each.is_empty():
-            return
+            return pl.DataFrame(schema=VERDICT)
         given = pl.col("verdict").is_not_null()
         read = digests(each, "problem", given, self.asked())
-        counted = each.filter(given).group_by("problem", "verdict").len().sort("problem", "verdict")
-        votes: dict[int, dict[str, int]] = {}
-        for problem, verdict, number in counted.iter_rows():
-            votes.setdefault(problem, {})[verdict] = number
-        for row in each.unique("problem", maintain_order=True).iter_rows(named=True):
-            counts = votes.get(row["problem"], {})
-            winner = self._winner(list(counts.values()))
-            labels = None if winner is None else list(counts)[winner].split(_SEPARATOR)
-            share = None if winner is None else max(counts.values()) / sum(counts.values())
-            yield self.verdict(
-                row, [row["named"]], read[row["problem"]], protocol="label", labels=labels, confidence=share
+        winner = self._winners(each.filter(given).group_by("problem", "verdict").len("votes"))
+        return (
+            each.drop("verdict")
+            .unique("problem", keep="first", maintain_order=True)
+            .join(read, on="problem", how="left", maintain_order="left")
+            .join(winner, on="problem", how="left", maintain_order="left")
+            .with_columns(
+                target_ids=pl.concat_list("named"),
+                protocol=pl.lit("label"),
+                scores=pl.lit(None, pl.List(pl.Float64)),
+                labels=pl.col("verdict").str.split(_SEPARATOR),
+                confidence="share",
             )
+            .select(list(VERDICT))
+        )
 
-    def _winner(self, counts: list[int]) -> int | None:
-        """Which verdict has the most votes; None where two have, or there are fewer than `min_valid`."""
-        if sum(counts) < self.min_valid or counts.count(max(counts)) > 1:
-            return None
-        return counts.index(max(counts))
+    def _winners(self, votes: pl.DataFrame) -> pl.DataFrame:
+        """problem, verdict and share of the verdicts that have the most votes, out of `min_valid` or more.
+
+        Args:
+            votes: problem, verdict, votes. Where two have the most there is no winner.
+        """
+        most = pl.col("votes") == pl.col("votes").max().over("problem")
+        return (
+            votes.with_columns(total=pl.col("votes").sum().over("problem"))
+            .filter(most & (pl.col("total") >= self.min_valid))
+            .filter(pl.len().over("problem") == 1)
+            .select("problem", "verdict", share=pl.col("votes") / pl.col("total"))
+        )
 
 
 _SEPARATOR = "\x1f"
@@ -380,7 +453,7 @@ def _one_verdict() -> pl.Expr:
 
 
 def _merged_orders(valid: pl.DataFrame) -> pl.DataFrame:
-    """Problem and the votes for low, for a tie, for high, after merging the two orders of each comparison."""
+    """problem, verdict (low, tie, high) and votes, after merging the two orders of each comparison."""
     forward = pl.col("target_ids").list.first() == pl.col("low")
     margin = (pl.col("scores").list.first() - pl.col("scores").list.last()).sign()
     unit = ["problem", "annotator", "criterion_id", "replicate"]
@@ -391,8 +464,5 @@ def _merged_orders(valid: pl.DataFrame) -> pl.DataFrame:
     votes = votes.with_columns(k=pl.int_range(pl.len()).over(*unit, "forward"))
     merged = votes.group_by(*unit, "k").agg(least=pl.col("vote").min(), most=pl.col("vote").max())
     vote = pl.when(pl.col("least") == pl.col("most")).then(pl.col("least")).otherwise(0.0)
-    return (
-        merged.select("problem", vote=vote)
-        .group_by("problem")
-        .agg(low=(pl.col("vote") == 1).sum(), tie=(pl.col("vote") == 0).sum(), high=(pl.col("vote") == -1).sum())
-    )
+    verdict = vote.replace_strict({1.0: "low", 0.0: "tie", -1.0: "high"}, return_dtype=pl.String)
+    return merged.select("problem", verdict=verdict).group_by("problem", "verdict").len("votes")

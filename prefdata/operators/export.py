@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Self
 
@@ -11,10 +13,10 @@ from pydantic import Field, model_validator
 
 from prefdata.dataset import View
 from prefdata.dataset.log import name_of
-from prefdata.dataset.parts import frame_of
 from prefdata.errors import DataError
 from prefdata.formats import WRITERS, Written, name_problem, training_lists, write, write_card
 from prefdata.operators.pair import preferences_from
+from prefdata.pipeline.pieces import EVERYTHING, pieces
 from prefdata.pipeline.registry import STEPS, nearest, step
 from prefdata.pipeline.step import Context, Sink
 
@@ -53,15 +55,17 @@ def export_view(
     """
     if format not in WRITERS:
         raise DataError(f"there is no format {format!r}{nearest(format, WRITERS)} (there are: {', '.join(WRITERS)})")
-    tables = dict(view)
-    if tables["preferences"].select(pl.len()).collect().item() == 0:
-        if problem := _empty_handed(view):
-            kept = f"; {out}, which an earlier export wrote, was left as it was" if out.is_file() else ""
-            raise DataError(problem + kept)
-        tables["preferences"] = _paired(tables, say)
-    rows, unusable = training_lists(tables)
+    unusable: Counter[str] = Counter()
+    sources = _Sources(view)
+    if sources.any_preferences():
+        lists = sources.live(unusable)
+    elif problem := _empty_handed(view):
+        kept = f"; {out}, which an earlier export wrote, was left as it was" if out.is_file() else ""
+        raise DataError(problem + kept)
+    else:
+        lists = sources.paired(unusable, say)
     written = write(
-        rows, format, out, template=template, ties=ties, from_lists=from_lists, meta={**(meta or {}), "format": format}
+        lists, format, out, template=template, ties=ties, from_lists=from_lists, meta={**(meta or {}), "format": format}
     )
     left_out = unusable + written.left_out
     say(f"{written.rows:,} rows in {out}")
@@ -92,24 +96,88 @@ def _empty_handed(view: Mapping[str, pl.LazyFrame]) -> str | None:
     )
 
 
+@dataclass(frozen=True)
+class _Part:
+    """Some of the groups of a view.
+
+    Attributes:
+        tables: the live rows.
+        joint: whether it is there for the rows that reach across groups, or for all others; None: for all.
+    """
+
+    tables: Mapping[str, pl.LazyFrame]
+    joint: bool | None = None
+
+    def of(self, table: str) -> pl.LazyFrame:
+        """The rows that this part is there for."""
+        rows = self.tables[table]
+        if self.joint is None:
+            return rows
+        joint = pl.col("prompt_ids").is_not_null() if table == "preferences" else pl.col("prompt_id").is_null()
+        return rows.filter(joint if self.joint else ~joint)
+
+    def lists(self, preferences: pl.DataFrame, left_out: Counter[str]) -> pl.DataFrame:
+        """These preferences with their texts; what cannot be used is counted."""
+        split = None
+        if isinstance(self.tables, View):
+            split = self.tables.annotations_where(pl.col("annotator") == "rule:split")
+        rows, unusable = training_lists(self.tables, view_preferences=preferences, split_labels=split)
+        left_out.update(unusable)
+        return rows
+
+
+class _Sources:
+    """Where the lists of a view come from, piece by piece: memory depends on the piece and not on the dataset."""
+
+    def __init__(self, view: Mapping[str, pl.LazyFrame]) -> None:
+        self._view = view
+
+    def _parts(self) -> Iterator[_Part]:
+        found = pieces(self._view.snapshot) if isinstance(self._view, View) else [EVERYTHING]
+        if len(found) == 1 or not isinstance(self._view, View):
+            yield _Part(self._view)
+            return
+        yield from (_Part(piece.of(self._view), joint=False) for piece in found)
+        joint = {"preferences": pl.col("prompt_ids").is_not_null(), "annotations": pl.col("prompt_id").is_null()}
+        if any(self._view.ever(table, condition) for table, condition in joint.items()):
+            yield _Part(self._view, joint=True)
+
+    def any_preferences(self) -> bool:
+        """Whether any preference is live."""
+        return any(part.of("preferences").select("group_id").head(1).collect().height for part in self._parts())
+
+    def live(self, left_out: Counter[str]) -> Iterator[pl.DataFrame]:
+        """The live preferences."""
+        for part in self._parts():
+            preferences = part.of("preferences").collect()
+            if preferences.height:
+                yield part.lists(preferences, left_out)
+
+    def paired(self, left_out: Counter[str], say: Callable[[str], None]) -> Iterator[pl.DataFrame]:
+        """Preferences from what people and imports said, when no step made any."""
+        count, gave_none = 0, Counter[str]()
+        said_so = pl.col("step").str.starts_with("import:") | (pl.col("source") == "human")
+        for part in self._parts():
+            said = part.of("annotations").filter(said_so).collect()
+            if not said.height:
+                continue
+            made, reasons = preferences_from(said, part.tables["responses"].collect(), rule="list", ties="keep")
+            count += made.height
+            gave_none += reasons
+            if made.height:
+                yield part.lists(made, left_out)
+        if not count:
+            raise DataError(
+                "there is nothing to export: no step makes preferences, and there are no imported or human annotations "
+                "that order two responses: run a pipeline with a `pair` step first"
+            )
+        say(f"no preferences are live: {count:,} made from imported and human annotations by the rule `list`")
+        for reason, number in sorted(gave_none.items()):
+            say(f"{number:,} annotations gave none: {reason}")
+
+
 def _quoted(steps: Iterable[str]) -> str:
     return ", ".join(sorted({repr(name_of(name) or name) for name in steps}))
-
-
-def _paired(tables: Mapping[str, pl.LazyFrame], say: Callable[[str], None]) -> pl.LazyFrame:
-    """Preferences from what people and imports said, when no step made any."""
-    imported = pl.col("step").str.starts_with("import:")
-    said = tables["annotations"].filter(imported | (pl.col("source") == "human")).collect()
-    made, left_out = preferences_from(said, tables["responses"].collect(), rule="list", ties="keep")
-    if made.is_empty():
-        raise DataError(
-            "there is nothing to export: no step makes preferences, and there are no imported or human annotations "
-            "that order two responses: run a pipeline with a `pair` step first"
-        )
-    say(f"no preferences are live: {len(made):,} made from imported and human annotations by the rule `list`")
-    for reason, count in sorted(left_out.items()):
-        say(f"{count:,} annotations gave none: {reason}")
-    return frame_of("preferences", made).lazy()
 
 
 @step("export")

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 from pydantic import Field
 
-from prefdata.operators.evidence import ORDERING, VALID, Lists, directed, lists_of, pairs_within, selected
+from prefdata.dataset.parts import frame_of
+from prefdata.operators.evidence import EVIDENCE, ORDERING, VALID, Lists, directed, lists_of, pairs_within, selected
+from prefdata.operators.row_ids import array_of, json_of, json_text, row_ids
 from prefdata.pipeline.registry import step
 from prefdata.pipeline.step import CONSENSUS, Context, TableStep
-from prefdata.schema import SCHEMAS, Row, arrow_table, preference
+from prefdata.schema import Row
 
 Rule = Literal["best_worst", "all_pairs", "adjacent", "best_vs_rest", "list"]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
-_EMPTY = pl.DataFrame(SCHEMAS["preferences"].empty_table())
 _SLACK = 1e-9
 """0.3 - 0.2 is a gap of 0.1, whatever binary fractions say."""
 
@@ -91,8 +92,7 @@ def preferences_from(
     keep &= ~narrow
     ends = [first[keep], last[keep]]
     blocks = [starts[which[keep]], sizes[which[keep]]] if rule == "list" else None
-    made = pl.DataFrame(arrow_table("preferences", _rows(lists, entries, which[keep], ends, blocks)))
-    return pl.concat([_EMPTY, made], how="diagonal"), +reasons
+    return _rows(lists, entries, which[keep], _members(ends, blocks)), +reasons
 
 
 def _ranked(lists: Lists, responses: pl.DataFrame, reasons: Counter[str]) -> pl.DataFrame:
@@ -166,37 +166,61 @@ def _over(
     return over
 
 
-def _rows(
-    lists: Lists, entries: pl.DataFrame, which: IntArray, ends: list[IntArray], blocks: list[IntArray] | None
-) -> list[Row]:
-    """Rows of `preferences`: of two entries each, or of the blocks (start, size) for whole lists."""
+def _members(ends: list[IntArray], blocks: list[IntArray] | None) -> pl.DataFrame:
+    """Which entries each preference is of, in order: its two ends, or a block (start, size). Columns: row, entry."""
     if blocks is None:
-        members = np.stack(ends, axis=1).tolist()
-    else:
-        members = [list(range(start, start + size)) for start, size in zip(*(b.tolist() for b in blocks), strict=True)]
-    head = {name: lists.heads[name].gather(which).to_list() for name in lists.heads.columns}
-    entry = {name: entries[name].to_list() for name in entries.columns}
-    return [_preference(head, place, entry, parts) for place, parts in enumerate(members)]
+        entry = np.stack(ends, axis=1).ravel()
+        return pl.DataFrame({"row": np.repeat(np.arange(len(ends[0])), 2), "entry": entry})
+    start, size = blocks
+    within = np.arange(size.sum()) - np.repeat(np.cumsum(size) - size, size)
+    return pl.DataFrame({"row": np.repeat(np.arange(len(size)), size), "entry": np.repeat(start, size) + within})
 
 
-def _preference(head: Mapping[str, list[Any]], place: int, entry: Mapping[str, list[Any]], parts: list[int]) -> Row:
-    """The preference of these entries of one list; columns as lists of values."""
-    row: Row = {"group_id": head["group_id"][place], "prompt_id": head["prompt_id"][place]}
-    if row["prompt_id"] is None:  # each response was judged under its own prompt
-        prompts = [entry["own_prompt"][part] for part in parts]
-        if len(set(prompts)) == 1:
-            row["prompt_id"] = prompts[0]
-        else:
-            row |= {"group_id": entry["own_group"][parts[0]], "kind": "joint", "prompt_ids": prompts}
-    if head["source"][place] != "consensus":
-        row["annotator"] = head["annotator"][place]
-    return preference(
-        response_ids=[entry["target"][part] for part in parts],
-        scores=[entry["score"][part] for part in parts],
-        annotation_ids=sorted({name for part in parts for name in entry["annotation_ids"][part]}),
-        aspect=head["aspect"][place],
-        **row,
+def _rows(lists: Lists, entries: pl.DataFrame, which: IntArray, members: pl.DataFrame) -> pl.DataFrame:
+    """Rows of `preferences`, every column, named as `schema.preference` names them.
+
+    Args:
+        lists: that they are of.
+        entries: what `_ranked` returns.
+        which: the list of each.
+        members: see `_members`.
+    """
+    inner = ("target", "score", "annotation_ids", "own_prompt", "own_group")
+    of = members.with_columns(entries[name].gather(members["entry"]) for name in inner)
+    gathered = of.group_by("row", maintain_order=True).agg(
+        "own_prompt",
+        pl.col("own_group").first(),
+        response_ids="target",
+        scores="score",
+        annotation_ids=pl.col("annotation_ids").list.explode().unique().sort(),
     )
+    alone = pl.col("prompt_id").is_null()  # each response was judged under its own prompt
+    joint = alone & (pl.col("own_prompt").list.n_unique() > 1)
+    rows = (
+        pl.concat([lists.heads.select(pl.all().gather(which)), gathered.drop("row")], how="horizontal")
+        .with_columns(
+            pl.when(joint).then("own_group").otherwise("group_id").alias("group_id"),
+            pl.when(alone & ~joint).then(pl.col("own_prompt").list.first()).otherwise("prompt_id").alias("prompt_id"),
+            kind=pl.when(joint).then(pl.lit("joint")).otherwise(pl.lit("conditional")),
+            prompt_ids=pl.when(joint).then("own_prompt"),
+            annotator=pl.when(pl.col("source") != "consensus").then("annotator"),
+        )
+        .with_columns(weight=pl.lit(1.0))
+    )
+    nothing = json_text(None)
+    said = array_of(json_of(pl.col("annotator")), nothing, json_of(pl.col("prompt_ids")), nothing, nothing)
+    ids = row_ids(
+        rows,
+        "preference",
+        json_of(pl.col("prompt_id")),
+        json_of(pl.col("response_ids")),
+        json_of(pl.col("kind")),
+        json_of(pl.col("aspect")),
+        json_of(pl.col("annotation_ids")),
+        said,
+        nothing,
+    )
+    return frame_of("preferences", rows.with_columns(ids.alias("preference_id")))
 
 
 @step("pair")
@@ -221,6 +245,11 @@ class Pair(TableStep):
     reads: ClassVar[frozenset[str]] = frozenset({"annotations", CONSENSUS, "responses", "prompts"})
     writes: ClassVar[frozenset[str]] = frozenset({"preferences"})
     prefers_consensus: ClassVar[bool] = True
+    columns: ClassVar[Mapping[str, Sequence[str]]] = {
+        "annotations": EVIDENCE,
+        "responses": ("prompt_id", "text", "media"),
+        "prompts": (),
+    }
     narrows: ClassVar[str | None] = "annotations"
 
     rule: Rule = Field("best_worst", description="Which pairs of a list; `list`: the list as a whole.")

@@ -68,7 +68,8 @@ class Sample(GroupStep):
     How a draw ends: `stop`, `length` and `tool` are kept as the engine reports them, and an empty text is a response
     like any other. A model that declines in words has answered (`stop`). Where the server's content filter stepped in,
     and where the call failed, there is no answer of the model's: the row has finish_reason `error` and no text, is
-    hidden in every view, and is asked again by the next run; what came back is in `calls.raw`.
+    hidden in every view, and is asked again: after a failure by the next run, after a refusal by a run with
+    `--retry refused`. What came back is in `calls.raw`.
     """
 
     reads = frozenset({"prompts"})

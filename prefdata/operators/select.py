@@ -6,7 +6,7 @@ A dropped row stays in the dataset; a row of `drops` hides it from the step's vi
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
 import polars as pl
@@ -14,7 +14,7 @@ from polars.exceptions import PolarsError
 from pydantic import Field, field_validator, model_validator
 
 from prefdata.errors import PipelineError
-from prefdata.operators.evidence import VALID, selected
+from prefdata.operators.evidence import EVIDENCE, VALID, selected
 from prefdata.pipeline.registry import nearest, step
 from prefdata.pipeline.step import CONSENSUS, Context, TableStep
 from prefdata.schema import KEYS, PASSED_THROUGH, SCHEMAS, Row
@@ -171,6 +171,10 @@ class Threshold(TableStep):
 
     reads: ClassVar[frozenset[str]] = frozenset({"annotations", CONSENSUS, "responses"})
     writes: ClassVar[frozenset[str]] = frozenset({"drops"})
+    columns: ClassVar[Mapping[str, Sequence[str]]] = {
+        "annotations": EVIDENCE,
+        "responses": (),
+    }
     narrows: ClassVar[str | None] = "annotations"
 
     aspect: str = Field("overall", description="The aspect scored.")

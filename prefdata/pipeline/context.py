@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -17,6 +15,10 @@ from prefdata.pipeline.progress import Prior
 from prefdata.schema import Row
 
 logger = logging.getLogger("prefdata.run")
+
+
+class NotKeptError(Exception):
+    """Kept answers are read again, and there is none for this request. Never seen by users."""
 
 
 class Asker(Protocol):
@@ -64,8 +66,6 @@ class RunContext:
     """The group that the step is run for; None for a step over columns."""
     erased: Erased = field(default_factory=Erased)
     """What was erased and must not be made again: no model is asked for it."""
-    slots: Mapping[str, asyncio.Semaphore] = field(default_factory=dict)
-    """By engine, as many as it has requests in flight. Requests queue here: the client's queue knows no stop."""
     retried: frozenset[str] = frozenset()
     prior: Mapping[str, Mapping[str, Prior]] = field(default_factory=dict)
     spared: frozenset[str] = frozenset()
@@ -85,26 +85,31 @@ class RunContext:
         known = self.prior.get(table, {}).get(row_id)
         if known is None:
             return await make(1)
-        if row_id in self.spared or not self._to_ask_again(known.row):
+        if row_id in self.spared or not self._to_ask_again(known):
             return known.row
         return await make((known.row.get("revision") or known.times) + 1)
 
-    def _to_ask_again(self, row: Row) -> bool:
-        return row.get("status") in self.retried or row.get("finish_reason") == "error"
+    def _to_ask_again(self, known: Prior) -> bool:
+        if known.row.get("finish_reason") == "error":
+            return not known.refused or "refused" in self.retried
+        return known.row.get("status") in self.retried
 
     async def ask(self, engine: str, request: Request, *, revision: int = 1) -> Answer:
         """See `Context`."""
-        async with self.slots.get(engine) or nullcontext():
-            if self.halt.reason:
-                raise StoppedError
-            answer = await self.asker.ask(
-                engine, request, step=self.fingerprint, revision=revision, group_id=self.group_id
-            )
+        if self.halt.reason:
+            raise StoppedError
+        answer = await self.asker.ask(engine, request, step=self.fingerprint, revision=revision, group_id=self.group_id)
         if answer.call:
             self.calls.append({**answer.call, "step": self.fingerprint, "group_id": self.group_id})
             if not answer.call["cached"] and not answer.call.get("error"):
                 self.billed.add(answer.call_id)
         return answer
+
+    @property
+    def bills(self) -> list[Row]:
+        """The calls that were paid for, and whose price stands in no other row."""
+        paid = [call for call in self.calls if not call["cached"]]
+        return [call for call in paid if not call.get("error") or call.get("prompt_tokens")]
 
     def log(self, message: str) -> None:
         """See `Context`."""

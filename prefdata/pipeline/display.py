@@ -32,6 +32,17 @@ def spent_text(usage: Usage | None) -> str:
     return ", ".join(parts)
 
 
+def asked_text(before: Usage | None, after: Usage | None) -> str:
+    """What a run asked in between: `120 calls, 2 failed, 30 from the cache`. Bills of earlier runs are none of it."""
+    if before is None or after is None:
+        return ""
+    counts = ("calls", after.calls - before.calls), ("failed", after.failed - before.failed)
+    parts = [
+        f"{count:,} {name}" for name, count in (*counts, ("from the cache", after.cached - before.cached)) if count
+    ]
+    return ", ".join(parts)
+
+
 class Display:
     """Writes to the screen: a live bar on a terminal, one line a step elsewhere."""
 

@@ -46,12 +46,16 @@ def resolve(pipeline: Pipeline, engines: Mapping[str, Engine]) -> list[Resolved]
         reads = _reads(step, made)
         inputs = tuple(earlier.fingerprint for earlier in made if _feeds(earlier.step, step, reads))
         fields = _fields(step, engines)
-        digest = make_id("step", step.kind, step.version, step.name, fields, inputs)[:16]
-        fingerprint = f"{step.name}@{digest}"
+        fingerprint = fingerprint_of(type(step), str(step.name), fields, inputs)
         compared = () if isinstance(step, Sink) else tuple(sorted(reads))
         record = StepRecord(fingerprint, str(step.name), step.kind, step.scope, fields, inputs, compared)
         made.append(Resolved(step, fingerprint, record, reads))
     return made
+
+
+def fingerprint_of(step: type[Step], name: str, fields: Mapping[str, Any], inputs: Sequence[str]) -> str:
+    """`name@digest`: what names a step of this class with these resolved fields that reads these steps."""
+    return f"{name}@{make_id('step', step.kind, step.version, name, fields, list(inputs))[:16]}"
 
 
 def _fields(step: Step, engines: Mapping[str, Engine]) -> dict[str, Any]:

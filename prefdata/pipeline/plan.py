@@ -18,10 +18,11 @@ from prefdata.dataset import Dataset
 from prefdata.dataset.dataset import MARKER
 from prefdata.engines import RequestCache, call_id_of, revised
 from prefdata.engines.base import Answer, Engine, Reply, Request
+from prefdata.pipeline.commits import StepResult
 from prefdata.pipeline.display import Display
 from prefdata.pipeline.progress import GONE, last_runs, note
 from prefdata.pipeline.run import make_engines, run_blocking
-from prefdata.pipeline.runtime import Options, Runtime, StepResult
+from prefdata.pipeline.runtime import Options, Runtime
 from prefdata.pipeline.spec import Pipeline, engine_names, load
 from prefdata.pipeline.step import Sink
 

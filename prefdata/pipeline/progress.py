@@ -9,8 +9,8 @@ from hashlib import blake2b
 import polars as pl
 
 from prefdata.dataset import Dataset, View
-from prefdata.dataset.parts import COMMIT, scan, shard_of
-from prefdata.dataset.view import WHOLE
+from prefdata.dataset.parts import COMMIT, WHOLE, scan, shard_of
+from prefdata.pipeline.pieces import EVERYTHING, Piece
 from prefdata.pipeline.step import CONSENSUS
 from prefdata.schema import KEYS, Row, make_id
 
@@ -46,18 +46,28 @@ class AskAgain:
     spared: frozenset[str] = frozenset()
 
 
-def readable(view: Mapping[str, pl.LazyFrame], reads: frozenset[str]) -> dict[str, pl.LazyFrame]:
+def readable(view: View, reads: frozenset[str]) -> dict[str, pl.LazyFrame]:
     """The tables that a step reads; annotations with or without consensus rows, as `reads` says."""
     tables = {table: view[table] for table in sorted(reads - {CONSENSUS, "annotations"})}
     wanted = reads & {CONSENSUS, "annotations"}
-    if wanted:
-        rows = view["annotations"]
-        if wanted == {"annotations"}:
-            rows = rows.filter(pl.col("source") != CONSENSUS)
-        elif wanted == {CONSENSUS}:
-            rows = rows.filter(pl.col("source") == CONSENSUS)
-        tables["annotations"] = rows
+    if wanted == {"annotations"}:
+        tables["annotations"] = view.annotations_where(pl.col("source") != CONSENSUS)
+    elif wanted == {CONSENSUS}:
+        tables["annotations"] = view.annotations_where(pl.col("source") == CONSENSUS)
+    elif wanted:
+        tables["annotations"] = view["annotations"]
     return tables
+
+
+def order_of(view: View) -> list[str]:
+    """The groups of a view, in the order in which their prompts came in."""
+    return view["prompts"].select("group_id").unique(maintain_order=True).collect()["group_id"].to_list()
+
+
+def of_groups(rows: pl.LazyFrame, groups: list[str]) -> pl.DataFrame:
+    """The rows of these groups."""
+    wanted = pl.DataFrame({"group_id": groups}, schema={"group_id": pl.String}).lazy()
+    return rows.join(wanted, on="group_id", how="semi", maintain_order="left").collect()
 
 
 def digests(tables: Mapping[str, pl.LazyFrame]) -> dict[str, str]:
@@ -74,13 +84,9 @@ def digests(tables: Mapping[str, pl.LazyFrame]) -> dict[str, str]:
     read = [rows.select("group_id", keys[table].alias("key")) for table, rows in tables.items()]
     if not read:
         return {}
-    grouped = (
-        pl.concat(read)
-        .sort("key")
-        .group_by("group_id", maintain_order=True)
-        .agg(pl.col("key").str.join("\n"))
-        .collect()
-    )
+    # Sorted within each group: to sort a million texts at once takes three times as long.
+    text = pl.col("key").list.sort().list.join("\n")
+    grouped = pl.concat(read).group_by("group_id").agg("key").select("group_id", text).collect()
     return {
         group: blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
         for group, text in grouped.iter_rows()
@@ -94,12 +100,9 @@ def last_runs(dataset: Dataset, pipeline: str, fingerprint: str) -> dict[str, st
     return dict(last.select("group_id", "digest").iter_rows())
 
 
-def _notes(dataset: Dataset, fingerprint: str) -> pl.DataFrame:
-    return (
-        scan(dataset.path, dataset.snapshot, "progress", steps=[fingerprint])
-        .filter(pl.col("step") == fingerprint)
-        .collect()
-    )
+def _notes(dataset: Dataset, fingerprint: str, piece: Piece = EVERYTHING) -> pl.DataFrame:
+    rows = scan(dataset.path, dataset.snapshot, "progress", steps=[fingerprint], shard=piece.shard, span=piece.span)
+    return rows.filter(pl.col("step") == fingerprint).collect()
 
 
 def work_for_groups(
@@ -110,7 +113,7 @@ def work_for_groups(
     *,
     again: AskAgain | None = None,
     order: Iterable[str],
-    shard: int | None = None,
+    piece: Piece = EVERYTHING,
 ) -> Work:
     """What a group-scope step has to do.
 
@@ -119,16 +122,16 @@ def work_for_groups(
         pipeline: the running pipeline's key.
         fingerprint: of the step.
         current: what each group's input is now.
-        again: what is to be asked again, in groups whose input may be the same.
+        again: what is to be asked again, in groups whose input may be the same; None for a step that asks nothing.
         order: the groups that may be worked on, in order; `--limit` leaves the others as they are.
-        shard: the shard whose groups `current` holds; None: all of them.
+        piece: whose groups `current` holds.
     """
-    notes = _notes(dataset, fingerprint).with_columns(pl.coalesce("run", COMMIT).alias("run"))
+    notes = _notes(dataset, fingerprint, piece).with_columns(pl.coalesce("run", COMMIT).alias("run"))
     mine = notes.filter(pl.col("pipeline") == pipeline).unique("group_id", keep="last", maintain_order=True)
     last = {group: (digest, run) for group, digest, run in mine.select("group_id", "digest", "run").iter_rows()}
     runs = {(group, digest): run for group, digest, run in notes.select("group_id", "digest", "run").iter_rows()}
+    corrected = _corrected(dataset, fingerprint, piece) if again is not None else {}
     again = again or AskAgain()
-    corrected = _corrected(dataset, fingerprint)
     todo: list[str] = []
     settled: list[Row] = []
     for group in order:
@@ -141,28 +144,40 @@ def work_for_groups(
         elif last.get(group) != (digest, run):
             settled.append(note(pipeline, fingerprint, group, digest, run))
     for group, (digest, _) in last.items():
-        here = group != WHOLE and (shard is None or shard_of(group, dataset.shards) == shard)
+        here = group != WHOLE and (piece.shard is None or shard_of(group, dataset.shards) == piece.shard)
         if here and group not in current and digest != GONE:
             settled.append(note(pipeline, fingerprint, group, GONE))
     return Work(todo, settled, current, len(current), again.spared)
 
 
-def _corrected(dataset: Dataset, fingerprint: str) -> dict[str, int]:
-    """By group, the last commit in which an answer stands that corrects one of the step's, whatever step asked again.
+def _corrected(dataset: Dataset, fingerprint: str, piece: Piece) -> dict[str, int]:
+    """By group, the commit before the last answer that corrects one of the step's, whatever step asked again.
 
     A run before it is not good enough, live or brought back: that would hide the better answer. The group is run, which
     copies the latest of everything.
     """
-    judged, drawn = dataset.rows("annotations"), dataset.rows("responses")
+    judged, drawn = _all_of(dataset, "annotations", piece), _all_of(dataset, "responses", piece)
     ours = pl.col("step") == fingerprint
-    retried = judged.filter((pl.col("revision") > 1) & (pl.col("source") != "human")).join(
-        judged.filter(ours).select("annotation_id"), on="annotation_id", how="semi"
-    )
-    failed = drawn.filter(ours & (pl.col("finish_reason") == "error")).select("response_id")
-    redrawn = drawn.filter(pl.col("finish_reason") != "error").join(failed, on="response_id", how="semi")
-    later = pl.concat([retried.select("group_id", COMMIT), redrawn.select("group_id", COMMIT)])
+    better = judged.filter((pl.col("revision") > 1) & (pl.col("source") != "human"))
+    retried = better.select("annotation_id", "revision", "group_id", COMMIT).collect()
+    if retried.height:  # seldom: the step's own ids are not read for nothing
+        own = judged.filter(ours).select("annotation_id")
+        retried = retried.lazy().join(own, on="annotation_id", how="semi").collect()
+    failed = drawn.filter(ours & (pl.col("finish_reason") == "error")).select("response_id").collect()
+    # Where an answer first stood: a later commit may hold a copy of it, which corrects nothing.
+    first = pl.col("group_id").first(), pl.col(COMMIT).min()
+    later = [retried.group_by("annotation_id", "revision").agg(first).select("group_id", COMMIT)]
+    if failed.height:
+        redrawn = drawn.filter(pl.col("finish_reason") != "error").select("response_id", "group_id", COMMIT)
+        again = redrawn.join(failed.lazy(), on="response_id", how="semi").collect()
+        later.append(again.group_by("response_id").agg(first).select("group_id", COMMIT))
     # The run that holds the better answer is itself good enough: anything before it is not.
-    return dict(later.group_by("group_id").agg(pl.col(COMMIT).max() - 1).collect().iter_rows())
+    return dict(pl.concat(later).group_by("group_id").agg(pl.col(COMMIT).max() - 1).iter_rows())
+
+
+def _all_of(dataset: Dataset, table: str, piece: Piece) -> pl.LazyFrame:
+    """Every row of these groups, live or not."""
+    return scan(dataset.path, dataset.snapshot, table, shard=piece.shard, span=piece.span)
 
 
 def work_for_whole(dataset: Dataset, pipeline: str, fingerprint: str, current: Mapping[str, str]) -> Work:
@@ -179,22 +194,42 @@ def work_for_whole(dataset: Dataset, pipeline: str, fingerprint: str, current: M
     return Work([WHOLE], [], {WHOLE: digest}, 1)
 
 
+def _any(rows: pl.LazyFrame) -> bool:
+    return rows.select("group_id").head(1).collect().height > 0
+
+
 def note(pipeline: str, fingerprint: str, group: str, digest: str, run: int | None = None) -> Row:
     """A row of `progress`."""
     return {"pipeline": pipeline, "step": fingerprint, "group_id": group, "digest": digest, "run": run}
 
 
-def to_ask_again(own: View, whole: View, fingerprint: str, statuses: frozenset[str]) -> AskAgain:
+def to_ask_again(
+    dataset: Dataset, piece: Piece, own: View, whole: View, fingerprint: str, statuses: frozenset[str]
+) -> AskAgain:
     """What a step has to ask again: its rows with such a status, as far as somebody can see them.
 
     Args:
+        dataset: which.
+        piece: whose groups.
         own: a view of what the step reads and of what it made.
         whole: a view of all that the pipeline made: what later steps dropped is not worth another call.
         fingerprint: of the step.
-        statuses: failed, timeout, and what `--retry` names.
+        statuses: failed, timeout, and what `--retry` names; a response that failed is asked again in any case, one
+            that was refused by `refused` only.
     """
-    failed = set(own.errors.filter(pl.col("step") == fingerprint)["group_id"])
-    judged = own["annotations"].filter((pl.col("step") == fingerprint) & pl.col("status").is_in(list(statuses)))
+    ours = pl.col("step") == fingerprint
+    # A view takes its time. Where no row has such a status, whatever run made it, there is nothing to look for.
+    drawn = _all_of(dataset, "responses", piece).filter(ours & (pl.col("finish_reason") == "error"))
+    failed = set[str]()
+    if _any(drawn):
+        errors = own.errors.filter(ours)
+        if "refused" not in statuses:
+            errors = errors.filter(~refused(_all_of(dataset, "calls", piece), errors["call_id"]))
+        failed = set(errors["group_id"])
+    unsettled = ours & pl.col("status").is_in(list(statuses))
+    if not _any(_all_of(dataset, "annotations", piece).filter(unsettled)):
+        return AskAgain(frozenset(failed))
+    judged = own["annotations"].filter(unsettled)
     rows = judged.select("annotation_id", "group_id", "target", "target_ids").collect()
     if rows.is_empty():
         return AskAgain(frozenset(failed))
@@ -208,22 +243,56 @@ def to_ask_again(own: View, whole: View, fingerprint: str, statuses: frozenset[s
     return AskAgain(frozenset(failed | set(seen["group_id"])), frozenset(unseen["annotation_id"]))
 
 
+def refused(calls: pl.LazyFrame, ids: pl.Series) -> pl.Series:
+    """Whether the server's content filter refused these calls: the model would be asked, and paid, in vain."""
+    if ids.is_empty():
+        return pl.Series(dtype=pl.Boolean)
+    wanted = ids.unique().alias("call_id").to_frame().lazy()
+    found = calls.filter(pl.col("finish_reason") == "refusal").join(wanted, on="call_id", how="semi")
+    return ids.is_in(found.select("call_id").collect()["call_id"].implode()).fill_null(False)
+
+
 @dataclass(frozen=True, slots=True)
 class Prior:
-    """A row that the dataset already holds, live or not, and how often its id was made."""
+    """A row that the dataset already holds, live or not.
+
+    Attributes:
+        row: the row.
+        times: how often its id was made.
+        refused: a response that the server's content filter refused.
+    """
 
     row: Row
     times: int
+    refused: bool = False
 
 
-def prior_rows(dataset: Dataset, table: str, groups: list[str]) -> dict[str, Prior]:
-    """The row to copy for each id of these groups: the highest revision first; of responses those that did not fail."""
-    wanted = pl.DataFrame({"group_id": groups}, schema={"group_id": pl.String})
-    rows = dataset.rows(table).join(wanted.lazy(), on="group_id", how="semi", maintain_order="left").collect()
+def prior_rows(dataset: Dataset, table: str, piece: Piece, groups: pl.DataFrame) -> pl.DataFrame:
+    """The row to copy for each id of these groups: the highest revision first; of responses those that did not fail.
+
+    Args:
+        dataset: where they are.
+        table: which.
+        piece: that the groups are in.
+        groups: the column group_id, and what else the rows are to have.
+
+    Returns:
+        The rows, how often each id was made, in `_times`, and whether the content filter refused it, in `_refused`.
+    """
+    found = _all_of(dataset, table, piece)
+    rows = found.join(groups.lazy(), on="group_id", how="inner", maintain_order="left").collect()
     if table == "annotations":
         rows = rows.sort("revision", COMMIT, maintain_order=True)
     elif table == "responses":
         rows = rows.sort(pl.col("finish_reason") != "error", COMMIT, maintain_order=True)
     key = KEYS[table]
-    rows = rows.with_columns(pl.len().over(key).alias("_times")).unique(key, keep="last", maintain_order=True)
-    return {row[key]: Prior(row, row.pop("_times")) for row in rows.drop(COMMIT).to_dicts()}
+    turned_down = pl.lit(False)
+    if table == "responses":
+        errors = rows.filter(pl.col("finish_reason") == "error")
+        of_errors = refused(_all_of(dataset, "calls", piece), errors["call_id"])
+        turned_down = pl.col(key).is_in(errors.filter(of_errors)[key].to_list())
+    return (
+        rows.with_columns(pl.len().over(key).alias("_times"), turned_down.alias("_refused"))
+        .unique(key, keep="last", maintain_order=True)
+        .drop(COMMIT)
+    )

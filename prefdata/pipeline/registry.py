@@ -84,6 +84,11 @@ def load_file(path: Path) -> ModuleType:
     return module
 
 
+def loaded_files() -> list[Path]:
+    """The Python files that pipelines have named, in the order in which they were imported."""
+    return [Path(str(sys.modules[name].__file__)) for name in _contents if name in sys.modules]
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """`, did you mean 'x'?` or nothing, for an error message."""
     found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)

@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import polars as pl
 
 from prefdata.dataset import Dataset
-from prefdata.dataset.lease import HeldError, hold
+from prefdata.dataset.lease import run_alone, running
 from prefdata.dataset.parts import COMMIT
 from prefdata.engines import Budget, Client, RequestCache, engine_from_config
 from prefdata.engines.base import Engine
@@ -41,6 +40,8 @@ def run(
     retry: Sequence[str] = (),
     budget: str | None = None,
     flush_seconds: float = 30.0,
+    processes: int = 1,
+    shards: int | None = None,
     display: Display | None = None,
 ) -> RunResult:
     """Run a pipeline. What a former run finished is not done again, and no model call is made twice.
@@ -53,9 +54,11 @@ def run(
         name: run it under this name, beside others (`--as`).
         sets: `step.key=value`.
         limit: work on the first so many prompts only.
-        retry: ask judgements with these statuses again, beside failed and timeout.
+        retry: ask judgements and responses with these statuses again, beside failed and timeout.
         budget: `200000tokens` or `5.00usd`; nothing is asked once it is spent.
         flush_seconds: commit finished work at least this often.
+        processes: compute column steps (aggregate, pair, select, ...) in so many processes, each on shards of its own.
+        shards: of a dataset that is made now: about one for each million annotations; settled for its life.
         display: where progress is shown; nowhere unless given.
 
     Returns:
@@ -68,26 +71,14 @@ def run(
     for status in retry:
         if status not in STATUSES:
             raise PipelineError(f"--retry {status}: the statuses are {', '.join(sorted(STATUSES))}")
-    target = dataset if isinstance(dataset, Dataset) else Dataset.create(dataset or Path("runs") / spec.name)
-    options = Options(limit=limit, retry=tuple(retry), flush_seconds=flush_seconds)
+    folder = dataset.path if isinstance(dataset, Dataset) else Path(dataset or Path("runs") / spec.name)
+    target = dataset if isinstance(dataset, Dataset) and shards is None else Dataset.create(folder, shards=shards)
+    options = Options(limit, tuple(retry), flush_seconds, processes)
     halt, shown = Halt(), display or Display(quiet=True)
-    with _alone(target, spec.name), log_file(target.path):
+    with run_alone(target.path, spec.name) as token, log_file(target.path):
         return run_blocking(
-            lambda: _run(spec, target, options, budget, shown, halt), lambda: _stop(halt, shown, signal.SIGINT)
+            lambda: _run(spec, target, options, budget, shown, halt, token), lambda: _stop(halt, shown, signal.SIGINT)
         )
-
-
-@contextmanager
-def _alone(dataset: Dataset, pipeline: str) -> Iterator[None]:
-    """Keep a second run of the same pipeline out: it would ask and pay for what the first one has in flight."""
-    try:
-        with hold(dataset.path, pipeline):
-            yield
-    except HeldError as error:
-        raise PipelineError(
-            f"{pipeline} is running on {dataset.path} already ({error}). Wait for its end, or stop it; to run a "
-            "variant beside it give this one a name of its own (--as NAME)"
-        ) from None
 
 
 class Billed:
@@ -112,17 +103,25 @@ class Billed:
 
 
 async def _run(
-    pipeline: Pipeline, dataset: Dataset, options: Options, budget: str | None, display: Display, halt: Halt
+    pipeline: Pipeline,
+    dataset: Dataset,
+    options: Options,
+    budget: str | None,
+    display: Display,
+    halt: Halt,
+    token: str,
 ) -> RunResult:
     engines = make_engines(pipeline)
     billed = Billed(dataset)
     client = Client(
         engines,
         RequestCache(),
-        payer=dataset.uid,
+        payer=f"{dataset.uid}/{token}",
         budget=Budget.parse(budget) if budget else None,
         recorded=billed.states,
+        abandoned=lambda payer: _abandoned(dataset, payer),
     )
+    halt.listeners.append(client.stop)
     client.check_prices()  # before anything is asked: no later run would get further
     runtime = Runtime(
         dataset,
@@ -143,6 +142,12 @@ async def _run(
     finally:
         restore()
         await client.close()
+
+
+def _abandoned(dataset: Dataset, payer: str) -> bool:
+    """Whether a run over this dataset that paid for an answer has ended, so that it states its bill no more."""
+    uid, _, token = payer.partition("/")
+    return uid == dataset.uid and not running(dataset.path, token)
 
 
 def make_engines(pipeline: Pipeline) -> dict[str, Engine]:

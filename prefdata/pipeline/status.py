@@ -10,10 +10,22 @@ import polars as pl
 from prefdata.dataset import Dataset, Snapshot, View
 from prefdata.dataset.log import name_of
 from prefdata.dataset.view import pipeline_key
+from prefdata.pipeline.costs import costs, total
 from prefdata.pipeline.fingerprint import lineage_of
-from prefdata.pipeline.progress import digests, last_runs, readable, work_for_whole
+from prefdata.pipeline.progress import digests, last_runs, readable, refused, work_for_whole
 from prefdata.pipeline.registry import STEPS, load_plugins
 from prefdata.schema import CORE_TABLES, KEYS
+
+MEANINGS = {
+    "unparsed": "an answer without a verdict, or with two; `prefdata reparse` reads it again, `prefdata run --retry "
+    "unparsed` asks again",
+    "refused": "the server's content filter stepped in; `prefdata run --retry refused` asks again",
+    "timeout": "no answer in time; the next run asks again",
+    "failed": "no answer, `calls.error` says why; the next run asks again",
+    "abstain": "there was nothing to go by; it is made anew when what it rests on changes",
+    "skipped": "a person passed it over; nobody is asked again",
+}
+"""What it means that there is no verdict (or, for `refused` and `failed`, no response), and what asks again."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +57,9 @@ class Status:
         hidden: rows that no drop names, hidden because what they are about is not in the view, by table.
         dropped: table, reason, step, n.
         statuses: annotator, status, n: of the live annotations, only those that are not ok.
-        cost: step, model, calls, cached, prompt_tokens, completion_tokens, money.
+        unmade: status, n: of the live responses, those whose making failed: `failed`, or `refused` by the server's
+            content filter.
+        cost: one row: paid, cached, failed, prompt_tokens, completion_tokens, money, of all calls that were made.
         steps: every live step, in order.
     """
 
@@ -54,6 +68,7 @@ class Status:
     hidden: dict[str, int]
     dropped: pl.DataFrame
     statuses: pl.DataFrame
+    unmade: pl.DataFrame
     cost: pl.DataFrame
     steps: list[StepStatus]
 
@@ -81,23 +96,16 @@ def status(dataset: Dataset, *, pipeline: str | None = None) -> Status:
         hidden=hidden,
         dropped=dropped,
         statuses=not_ok.group_by("annotator", "status", maintain_order=True).len("n"),
-        cost=_cost(view),
+        unmade=_unmade(view),
+        cost=total(costs(dataset, pipeline=pipeline)),
         steps=_steps(dataset, view, frames, pipeline),
     )
 
 
-def _cost(view: View) -> pl.DataFrame:
-    paid = ~pl.col("cached")
-    return (
-        view["calls"]
-        .group_by("step", "model", maintain_order=True)
-        .agg(
-            paid.sum().alias("calls"),
-            pl.col("cached").sum(),
-            *(pl.col(name).filter(paid).sum() for name in ("prompt_tokens", "completion_tokens", "money")),
-        )
-        .collect()
-    )
+def _unmade(view: View) -> pl.DataFrame:
+    errors = view.errors.with_columns(refused(view["calls"], view.errors["call_id"]).alias("refused"))
+    status = pl.when("refused").then(pl.lit("refused")).otherwise(pl.lit("failed")).alias("status")
+    return errors.group_by(status).len("n").sort("status")
 
 
 def _steps(dataset: Dataset, view: View, frames: dict[str, pl.DataFrame], pipeline: str | None) -> list[StepStatus]:

@@ -8,10 +8,10 @@ checkpoints, and fills in the `step` of each row. A `SourceStep` brings rows in,
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, Self
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
@@ -103,6 +103,8 @@ class Step(BaseModel):
     scope: ClassVar[Scope] = "group"
     reads: ClassVar[frozenset[str]] = frozenset()
     """Tables (and CONSENSUS) whose rows are its input."""
+    columns: ClassVar[Mapping[str, Sequence[str]]] = {}
+    """By table of `reads`, the only columns that it looks at, beside ids and groups; of a table not named here, all."""
     writes: ClassVar[frozenset[str]] = frozenset()
     """Tables (and CONSENSUS) whose rows it makes. Empty for a sink (export, report), which runs every time."""
     prefers_consensus: ClassVar[bool] = False
@@ -128,6 +130,15 @@ class Step(BaseModel):
         """
         return self.model_dump(mode="json", by_alias=True, exclude={"name", "from_", "reads_"})
 
+    @classmethod
+    def restored(cls, fields: Mapping[str, Any]) -> Self:
+        """The step of these resolved fields, as the log keeps them: the inverse of `resolved`. Override both or none.
+
+        Raises:
+            ValidationError: they are not those of this class.
+        """
+        return cls.model_validate(dict(fields))
+
 
 def narrowed(step: Step) -> frozenset[str]:
     """The entries of a step's `reads` that its `from:` narrows: consensus goes with the other annotations."""
@@ -152,8 +163,8 @@ class TableStep(Step):
 
         Args:
             tables: one frame for each entry of `reads` (consensus rows are in `annotations`), every column of the
-                schema present, sorted by id. Scope `group`: the groups that need work, whole; what is made for
-                one must not depend on the others. Scope `dataset`: everything.
+                schema (or of `columns`) present, sorted by id. Scope `group`: groups that need work, whole, not always
+                all of them at once; what is made for one must not depend on the others. Scope `dataset`: everything.
             context: what the runtime offers.
         """
         raise NotImplementedError

@@ -46,7 +46,9 @@ def test_alpha_of_the_votes(votes: pl.DataFrame) -> None:
 
 
 def test_bradley_terry_agrees_with_the_published_ranking(votes: pl.DataFrame, data_folder: Path) -> None:
-    made = list(BradleyTerryConsensus().run({"annotations": votes}, FakeContext())["annotations"])  # type: ignore[arg-type]
+    found = BradleyTerryConsensus().run({"annotations": votes}, FakeContext())["annotations"]  # type: ignore[arg-type]
+    assert isinstance(found, pl.DataFrame)
+    made = found.to_dicts()
     assert len(made) == 12
     arguments = pl.read_parquet(data_folder / "ukpconvarg1_arguments.parquet")
     rank = {
@@ -60,9 +62,9 @@ def test_bradley_terry_agrees_with_the_published_ranking(votes: pl.DataFrame, da
 
 def test_majorities_agree_with_the_published_labels(votes: pl.DataFrame, data_folder: Path) -> None:
     made = Majority().run({"annotations": votes}, FakeContext())["annotations"]  # type: ignore[arg-type]
-    verdict = {
-        frozenset(r["target_ids"]): dict(zip(r["target_ids"], r["scores"], strict=True)) for r in made if r["scores"]
-    }
+    assert isinstance(made, pl.DataFrame)
+    said = made.filter(pl.col("scores").is_not_null()).select("target_ids", "scores")
+    verdict = {frozenset(ids): dict(zip(ids, scores, strict=True)) for ids, scores in said.iter_rows()}
     pairs = pl.read_parquet(data_folder / "ukpconvarg1_pairs.parquet").filter(pl.col("gold_label").is_not_null())
     right = n = 0
     for topic, one, two, gold in pairs.select("topic", "arg1", "arg2", "gold_label").iter_rows():

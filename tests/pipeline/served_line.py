@@ -15,12 +15,14 @@ from prefdata.pipeline.runtime import RunResult
 PROMPTS, DRAWS = 6, 2
 
 
+def loopback_engine(name: str, url: str, **options: Any) -> dict[str, Any]:
+    """An engine that is known to the cache by a name of its own: the port is another one in each test."""
+    return {"kind": "openai", "model": f"model-{name}", "base_url": url, "identity": "loopback", **options}
+
+
 def served_engines(url: str, **options: Any) -> dict[str, dict[str, Any]]:
-    """Engines `a`, `b` and `judge`, known to the cache by a name of their own: the port is another one in each test."""
-    return {
-        name: {"kind": "openai", "model": f"model-{name}", "base_url": url, "identity": "loopback", **options}
-        for name in ("a", "b", "judge")
-    }
+    """Engines `a`, `b` and `judge`."""
+    return {name: loopback_engine(name, url, **options) for name in ("a", "b", "judge")}
 
 
 def served_steps(prompts: Path) -> list[dict[str, Any]]:
