@@ -310,7 +310,7 @@ class Client:
             raise
         spent.seconds += time.perf_counter() - started if reply.seconds is None else reply.seconds
         self._pay(gate, spent, reply.prompt_tokens, reply.completion_tokens)
-        gate.answered(turn, (reply.prompt_tokens, reply.completion_tokens))
+        gate.answered(turn, (reply.prompt_tokens, reply.completion_tokens), unkept=self._kept is not None)
         return reply
 
     def _estimate(self, gate: Gate, request: Request) -> Estimate:
@@ -341,7 +341,10 @@ class Client:
                 reply, money, spent.seconds, spent.attempts, created, self._payer, read, written, group_id
             )
             # Another process may have asked at the same moment: both go on with the answer that was kept.
-            reply = await self._kept.keep(call_id, entry)
+            try:
+                reply = await self._kept.keep(call_id, entry)
+            finally:
+                gate.kept()
         row = answered_row(engine, call_id, step, reply, spent, money, created)
         return Answer(reply, _status(reply), call_id, call=row)
 

@@ -125,10 +125,16 @@ class Gate:
         self.budget.settle(turn.estimate.amount, self.budget.amount(*paid, self.engine.price) if paid else 0.0)
         self.settled()
 
-    def answered(self, turn: Turn, paid: tuple[int, int]) -> None:
-        """The engine answered."""
+    def answered(self, turn: Turn, paid: tuple[int, int], *, unkept: bool) -> None:
+        """The engine answered; the place is free once the answer is kept, if it is to be (`kept`)."""
         self.circuit.reached()
+        self.limiter.unkept += unkept
         self.leave(turn, paid, timed=True)
+
+    def kept(self) -> None:
+        """An answer is durable, or never will be."""
+        self.limiter.unkept -= 1
+        self.pump()
 
     def failed(self, turn: Turn, error: RequestError) -> None:
         """The attempt failed. May be the one that shows that the server is gone; `enter` and `rest` raise then."""

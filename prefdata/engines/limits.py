@@ -74,6 +74,8 @@ class Limiter:
 
     Attributes:
         in_flight: how many are.
+        unkept: answers that are not durable yet. They hold their places: a crash loses no more than what may be in
+            flight.
         latest: number of the last start.
     """
 
@@ -86,7 +88,7 @@ class Limiter:
         tpm: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.in_flight = self.latest = 0
+        self.in_flight = self.unkept = self.latest = 0
         self._most = max(1, max_concurrency)
         self._adaptive = Adaptive(self._most) if adaptive else None
         self._requests = Rate(rpm) if rpm else None
@@ -106,8 +108,8 @@ class Limiter:
         return self._adaptive.places(self._clock()) if self._adaptive else self._most
 
     def wait(self) -> float:
-        """Seconds until a request may start: 0 at once, infinity once one that is in flight has ended."""
-        if self.in_flight >= self.places:
+        """Seconds until a request may start: 0 at once, infinity once one that holds a place has given it back."""
+        if self.in_flight + self.unkept >= self.places:
             return math.inf
         now = self._clock()
         wait = self._not_before - now
