@@ -27,7 +27,7 @@ HEAVY = [
 COMMANDS = [
     *([], ["run"], ["plan"], ["show"], ["sql"], ["export"], ["train"], ["report"], ["import"]),
     *(["recipes"], ["recipes", "show"], ["models"], ["models", "fetch"], ["cache"], ["cache", "stats"]),
-    *(["cache", "prune"], ["reparse"]),
+    *(["cache", "prune"], ["reparse"], ["compact"], ["erase"], ["verify"]),
 ]
 
 HELP = """
