@@ -41,6 +41,7 @@ class Line:
     steps: list[dict[str, Any]]
     engines: dict[str, Any] = field(default_factory=scripted_engines)
     dataset_name: str = "ds"
+    plugins: list[str] = field(default_factory=list)
 
     @property
     def path(self) -> Path:
@@ -67,7 +68,8 @@ class Line:
         (self.folder / "prompts.jsonl").write_text("\n".join(lines) + "\n")
 
     def run(self, name: str = "line", **options: Any) -> RunResult:
-        text = yaml.safe_dump({"engines": self.engines, "steps": self.steps}, sort_keys=False)
+        said = {"plugins": self.plugins, "engines": self.engines, "steps": self.steps}
+        text = yaml.safe_dump({key: value for key, value in said.items() if value}, sort_keys=False)
         spec = parse(text, file="line.yaml", folder=self.folder, name=name)
         return run(spec, self.path, **options)
 
