@@ -257,8 +257,9 @@ def _there(root: Path, part: Part) -> Path:
         if size != part.bytes and (part.bytes or size < 0):
             state = "is gone" if size < 0 else f"has {size:,} bytes and had {part.bytes:,} when it was committed"
             raise DataError(
-                f"{path} {state}: {part.rows:,} rows of {part.table} cannot be read. Bring the file back from a copy, "
-                f"or run `prefdata verify {root} --repair`, which saves the rest"
+                f"{path} {state}: {part.rows:,} rows of {part.table} cannot be read. If a compact or an erase put "
+                "others in its place meanwhile, open the dataset again; else bring the file back from a copy, or run "
+                f"`prefdata verify {root} --repair`, which saves the rest"
             )
         _seen.add(path)
     return path

@@ -29,11 +29,16 @@ def cost(view: Mapping[str, pl.LazyFrame], snapshot: Snapshot, live: Collection[
     Returns:
         by (step, name, live, model, calls, paid, cached, failed, tokens, ...) and total.
     """
-    calls = view["calls"].drop("raw").collect().unique("call_id", keep="first", maintain_order=True)
+    found = view["calls"].drop("raw").with_columns(pl.col("cached").fill_null(False)).collect()
+    # An answer is paid once; a call may have bills besides, of attempts that failed and were paid for.
+    attempt = pl.when(pl.col("error").is_not_null()).then("created_at").alias("_attempt")
+    billed = found.filter(~pl.col("cached")).with_columns(attempt)
+    billed = billed.unique(["call_id", "error", "_attempt"], keep="first", maintain_order=True).drop("_attempt")
+    others = found.filter("cached").unique("call_id", keep="first", maintain_order=True)
+    calls = pl.concat([billed, others.join(billed, on="call_id", how="anti", maintain_order="left")])
     if pipeline is not None:
         plans = [commit.plan for commit in snapshot.commits if commit.plan and commit.plan.pipeline == pipeline]
         calls = calls.filter(pl.col("step").is_in({step for plan in plans for step in plan.steps}))
-    calls = calls.with_columns(pl.col("cached").fill_null(False))
     order = {step: place for place, step in enumerate(snapshot.steps)}
     names = step_names(snapshot)
     grouped = calls.group_by("step", "model").agg(_totals()).to_dicts()
