@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import sys
+import warnings
 
 
 def main() -> None:
@@ -12,6 +13,7 @@ def main() -> None:
     from prefdata.cli.screen import errors
     from prefdata.errors import PrefdataError
 
+    warnings.showwarning = lambda message, *_: errors.print(f"[bold]WARNING[/]: {_escaped(message)}")
     try:
         app()
     except PrefdataError as error:
@@ -43,7 +45,7 @@ def _unreadable(error: Exception) -> bool:
     return isinstance(error, known) and "parquet" in str(error).lower()
 
 
-def _escaped(error: Exception) -> str:
+def _escaped(error: Exception | str) -> str:
     from rich.markup import escape
 
     return escape(str(error))

@@ -33,9 +33,11 @@ def compact(
     """
     from prefdata.dataset import Dataset
     from prefdata.dataset.compact import compact as compact_dataset
+    from prefdata.dataset.leftovers import writable
 
     opened = Dataset(dataset)
-    done = compact_dataset(opened, now=now, say=lambda message: errors.print(escape(message)))
+    with writable(dataset):
+        done = compact_dataset(opened, now=now, say=lambda message: errors.print(escape(message)))
     for table in done.tables:
         before, after = (
             f"{count:,} part{'' if count == 1 else 's'} ({_size(size)})"
@@ -73,7 +75,7 @@ def erase(
     from prefdata.dataset.closure import Kind, Target
     from prefdata.dataset.erase import erase as erase_from
     from prefdata.dataset.erase import reach
-    from prefdata.dataset.leftovers import finish
+    from prefdata.dataset.leftovers import finish, writable
     from prefdata.engines import RequestCache
 
     given: list[tuple[Kind, str | None]] = [("user", user), ("annotator", annotator), ("prompt", prompt)]
@@ -81,7 +83,9 @@ def erase(
     if len(named) != 1:
         raise typer.BadParameter("say what to erase: one of --user, --annotator, --prompt")
     opened = Dataset(dataset)
-    if count := finish(opened):
+    with writable(dataset):
+        count = finish(opened)
+    if count:
         output.print(f"{count:,} files removed that an erase which was stopped had left")
     _print_reach(dataset, named[0], reach(opened, named[0]))
     if not yes and not typer.confirm("Erase?", err=True):
@@ -89,7 +93,8 @@ def erase(
         raise typer.Exit(1)
     cache = RequestCache()
     try:
-        done = erase_from(opened, named[0], cache.forget)
+        with writable(dataset):
+            done = erase_from(opened, named[0], cache.forget)
     finally:
         cache.close()
     output.print(
@@ -101,8 +106,12 @@ def erase(
 def _print_reach(dataset: Path, target: Target, found: Reach) -> None:
     say = errors.print
     say(f"[bold]goes from {escape(str(dataset))}, at every commit, and cannot be brought back:[/] {_counts(found)}")
-    if found.calls:
-        say(f"  the texts of {found.calls:,} calls, here and in the request cache; what they cost stays")
+    if found.asked:
+        say(
+            f"  the answers of {found.asked:,} calls, those that sampled responses included, here and in your request "
+            "cache; what they cost stays. Answers that other datasets asked for about the same prompts go from that "
+            "cache as well"
+        )
     if found.copies:
         say(f"  altogether, since they may hold the same texts: {escape(', '.join(found.copies))}")
     if target.kind == "annotator":
@@ -128,11 +137,14 @@ def verify(
 
     Example: `prefdata verify runs/mine`
     """
+    from prefdata.dataset.leftovers import writable
     from prefdata.dataset.repair import repair as repair_dataset
     from prefdata.dataset.verify import verify as verify_dataset
 
     if repair:
-        for sentence in repair_dataset(dataset):
+        with writable(dataset):
+            done = repair_dataset(dataset)
+        for sentence in done:
             output.print(escape(sentence))
     found = verify_dataset(dataset)
     for finding in found.findings:

@@ -22,7 +22,9 @@ def label(dataset: Dataset, rows: Iterable[Mapping[str, Any]], store: str) -> li
     if isinstance(rows, Mapping | str):
         raise DataError("label takes a list of labels, each a dict; for one label write [label]")
     given = [dict(row) for row in rows]
-    known = _contexts(dataset, {one for row in given for one in row.get("target_ids") or ()})
+    for row in given:
+        row["target_ids"] = [] if row.get("target_ids") is None else [*row["target_ids"]]  # a Series will do
+    known = _contexts(dataset, {one for row in given for one in row["target_ids"]})
     made: list[Row] = []
     for number, row in enumerate(given, start=1):
         person, task = row.get("annotator"), row.pop("key", None)
@@ -53,7 +55,7 @@ def label(dataset: Dataset, rows: Iterable[Mapping[str, Any]], store: str) -> li
 
 def _about(row: Mapping[str, Any], known: Mapping[str, Row], number: int) -> Row:
     """target, group_id and prompt_id of a label, from what its targets are."""
-    ids = list(row.get("target_ids") or ())
+    ids = row["target_ids"]
     if not ids:
         raise DataError(f"label {number}: it names no target (target_ids)")
     if row.get("target") == "annotator":
@@ -65,6 +67,8 @@ def _about(row: Mapping[str, Any], known: Mapping[str, Row], number: int) -> Row
     target = row.get("target") or min(kinds)
     if kinds != {target}:
         raise DataError(f"label {number}: it is about {target}s, but its targets are {', '.join(sorted(kinds))}")
+    if target in ("annotation", "preference") and len({known[one]["group_id"] for one in ids}) > 1:
+        raise DataError(f"label {number}: its {target}s belong to different prompts; label those of each prompt apart")
     prompts = {known[one]["prompt_id"] for one in ids}
     context = prompts.pop() if len(prompts) == 1 else None  # under different prompts: a joint comparison
     return {"target": target, "group_id": known[ids[0]]["group_id"], "prompt_id": context}

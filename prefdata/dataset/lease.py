@@ -9,6 +9,7 @@ for `STALE` seconds. No file system lock is used: they do not work on every netw
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import socket
@@ -25,7 +26,7 @@ from prefdata.errors import DataError
 
 FOLDER = "running"
 
-COMPACT, ERASE, REPAIR = "compact", "erase", "repair"
+COMPACT, ERASE, REPAIR = "care:compact", "care:erase", "care:repair"
 """The leases of those who care for a dataset; every other one is a run's."""
 
 STALE = 90.0
@@ -60,8 +61,14 @@ class Lease:
     def alive(self) -> bool:
         """Whether its holder may still be at work."""
         if self.machine == _machine():
-            return self.started == _started(self.pid)
-        return self.age < STALE
+            return bool(self.started) and self.started == _started(self.pid)
+        return abs(self.age) < STALE
+
+    @property
+    def work(self) -> str:
+        """What is done, in a word or two."""
+        care = self.name.removeprefix("care:")
+        return care if self.name in (COMPACT, ERASE, REPAIR) else f"a run of {self.name}"
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}, last heard of {max(0.0, self.age):.0f} seconds ago"
@@ -121,10 +128,10 @@ def care(root: Path, name: str) -> Iterator[None]:
                     raise HeldError(lease)
             yield
     except HeldError as error:
-        at_work = error.lease.name if error.lease.name in (COMPACT, ERASE, REPAIR) else f"a run of {error.lease.name}"
+        wanted = name.removeprefix("care:")
         raise DataError(
-            f"{root}: {at_work} is at work on it ({error}), and {name} cannot be done beside it. Wait for its end, or "
-            "stop it, and give this command again"
+            f"{root}: {error.lease.work} is at work on it ({error}), and {wanted} cannot be done beside it. Wait for "
+            "its end, or stop it, and give this command again"
         ) from None
 
 
@@ -150,7 +157,7 @@ def run_alone(root: Path, *pipelines: str) -> Iterator[str]:
                 ) from None
         caring = caretaker(root)
         if caring is not None:
-            raise DataError(f"{root}: {caring.name} is at work on it ({caring}); wait for its end, and run again")
+            raise DataError(f"{root}: {caring.work} is at work on it ({caring}); wait for its end, and run again")
         yield token
 
 
@@ -168,17 +175,25 @@ def hold(root: Path, name: str) -> Iterator[str]:
 
     Raises:
         HeldError: somebody who is alive holds it.
-        OSError: the folder cannot be written.
+        DataError: the folder cannot be written.
     """
     folder = root / FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{quote(name, safe='')}.json"
     token = uuid.uuid4().hex
-    _take(path, name, token)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _take(path, name, token)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        raise DataError(f"{root} cannot be written to ({error.strerror}): make it writable, or use a copy") from error
     done = threading.Event()
 
     def touch() -> None:
         while not done.wait(_TOUCH):
+            held = _read(path)
+            if held is not None and held.token != token:
+                return  # after a long sleep another one has taken over: it is not ours to keep alive
             with contextlib.suppress(OSError):
                 os.utime(path)
 
@@ -211,19 +226,39 @@ def _take(path: Path, name: str, token: str) -> None:
                 taken = _read(old)
                 if taken is not None and (held is None or taken.token != held.token):
                     linked(old, path)  # it is not what we had looked at: somebody was quicker
-                old.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    old.unlink()
     finally:
         temporary.unlink(missing_ok=True)
         old.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> Lease | None:
+    """The lease in a file; None where there is none, or something else (a dataset may come from a stranger)."""
     try:
         said = json.loads(path.read_bytes())
-        age = time.time() - path.stat().st_mtime
-        return Lease(said["name"], said["host"], said["machine"], int(said["pid"]), said["started"], age, said["token"])
+        texts = [said[key] for key in ("name", "host", "machine", "started", "token")]
+        if not all(isinstance(text, str) for text in texts):
+            return None
+        name, host, machine, started, token = texts
+        # Another machine's clock, and the file server's, may differ from ours.
+        now = time.time() if machine == _machine() else _time_of(path.parent)
+        return Lease(name, host, machine, int(said["pid"]), started, now - path.stat().st_mtime, token)
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _time_of(folder: Path) -> float:
+    """The present moment by the clock of a folder's file system."""
+    probe = folder / f".{uuid.uuid4().hex}.tmp"
+    try:
+        probe.touch()
+        return probe.stat().st_mtime
+    except OSError:  # it may be read, and not written
+        return time.time()
+    finally:
+        with contextlib.suppress(OSError):
+            probe.unlink()
 
 
 def _machine() -> str:

@@ -15,6 +15,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import threading
 import uuid
 from collections.abc import Iterable
@@ -25,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from prefdata.errors import DataError
-from prefdata.schema import SCHEMA_VERSION
+from prefdata.schema import SCHEMA_VERSION, SCHEMAS
 
 
 @dataclass(frozen=True)
@@ -354,8 +355,20 @@ def _without_nothing(entry: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in entry.items() if value is not None}
 
 
+_PART = re.compile(r"parts/([a-z_]+)/[A-Za-z0-9_-]+\.parquet")
+
+
+def _inside(path: object, table: str | None = None) -> str:
+    """A part's path, if it is one of this dataset's own; raises ValueError else: a log may come from a stranger."""
+    found = _PART.fullmatch(path) if isinstance(path, str) else None
+    if found is None or found[1] not in SCHEMAS or table not in (None, found[1]):
+        raise ValueError(f"it names the file {path!r}, which is no part of a dataset")
+    return found[0]
+
+
 def _part(entry: dict[str, Any]) -> Part:
     commits = entry.get("commits")
+    _inside(entry["path"], entry["table"])
     return Part(**{**entry, "steps": tuple(entry["steps"]), "commits": tuple(commits) if commits else None})
 
 
@@ -369,28 +382,37 @@ def read_commit(path: Path) -> Commit:
         entry = json.loads(path.read_bytes())
         if not isinstance(entry, dict) or not {"schema", "time", "message"} <= entry.keys():
             raise ValueError("it does not say what it is")
-    except ValueError as error:
+        if not isinstance(entry["schema"], int):
+            raise ValueError("its schema is no number")
+        if entry["schema"] <= SCHEMA_VERSION:
+            return _commit(int(path.stem), entry)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        said = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         raise DataError(
-            f"{path} is not a commit: {error}. The log is damaged: restore this file from a copy, or see what can be "
+            f"{path} is not a commit: {said}. The log is damaged: restore this file from a copy, or see what can be "
             f"done without it: `prefdata verify {path.parent.parent}`"
         ) from error
-    if entry["schema"] > SCHEMA_VERSION:
-        raise NewerError(
-            f"{path.parent.parent} was written by a newer prefdata (tables of version {entry['schema']}; this one "
-            f"knows them up to {SCHEMA_VERSION}): upgrade prefdata to open it"
-        )
+    raise NewerError(
+        f"{path.parent.parent} was written by a newer prefdata (tables of version {entry['schema']}; this one "
+        f"knows them up to {SCHEMA_VERSION}): upgrade prefdata to open it"
+    )
+
+
+def _commit(number: int, entry: dict[str, Any]) -> Commit:
+    if datetime.fromisoformat(entry["time"]).tzinfo is None:
+        raise ValueError("its time has no zone")
     plan = entry.get("plan")
     return Commit(
-        number=int(path.stem),
+        number=number,
         time=entry["time"],
-        message=entry["message"],
+        message=str(entry["message"]),
         parts=tuple(_part(part) for part in entry.get("parts", ())),
         steps=tuple(
             StepRecord(**{**step, "inputs": tuple(step["inputs"]), "reads": tuple(step.get("reads", ()))})
             for step in entry.get("steps", ())
         ),
         plan=Plan(**{**plan, "steps": tuple(plan["steps"]), "reads": tuple(plan.get("reads", ()))}) if plan else None,
-        replaces=tuple(entry.get("replaces", ())),
+        replaces=tuple(_inside(path) for path in entry.get("replaces", ())),
     )
 
 

@@ -135,13 +135,20 @@ def _fields(format: str, source: str | Path) -> dict[str, str]:
 
 
 def _add(target: Dataset, rows: Made, format: str, source: str | Path) -> list[str]:
+    erased = target.erased
     counts = target.add_import(rows, source=format, fields=_fields(format, source))
-    given = {table: len(made) for table, made in rows.items()}
-    return [
-        f"{table}: {counts[table]:,} new" + (f", {there:,} were there" if (there := total - counts[table]) else "")
-        for table, total in given.items()
-        if total
-    ]
+    said = []
+    for table, made in rows.items():
+        gone = 0
+        if erased:
+            given = made.to_dicts() if isinstance(made, pl.DataFrame) else made
+            gone = sum(erased.holds(table, row) for row in given)
+        there = len(made) - counts[table] - gone
+        parts = [f"{counts[table]:,} new"]
+        parts += [f"{there:,} were there"] if there else []
+        parts += [f"{gone:,} not taken, because they were erased here"] if gone else []
+        said += [f"{table}: {', '.join(parts)}"] if len(made) else []
+    return said
 
 
 def _live_rows(source: Path, target: Path) -> tuple[dict[str, pl.DataFrame], list[str]]:
@@ -154,8 +161,9 @@ def _live_rows(source: Path, target: Path) -> tuple[dict[str, pl.DataFrame], lis
     view = Dataset(source).view()
     rows = {table: view[table].collect() for table in _TAKEN}
     said = rows["annotations"]
-    rows["annotations"] = said.filter(pl.col("source") != "consensus")
+    computed = (pl.col("source") == "consensus") | (pl.col("annotator") == "rule:split")
+    rows["annotations"] = said.filter(~computed)
     notes = []
     if left := said.height - rows["annotations"].height:
-        notes.append(f"annotations: {left:,} of a consensus left out: they are computed anew")
+        notes.append(f"annotations: {left:,} of a consensus or a split left out: they are computed anew")
     return rows, notes

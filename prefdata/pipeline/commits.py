@@ -23,7 +23,7 @@ class StepResult:
     groups: int = 0
     rows: dict[str, int] = field(default_factory=dict)
     unanswered: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
-    """By table, how many of the rows hold no answer, by status (responses: `failed`)."""
+    """By table, how many of the rows hold no answer, by status (responses: `without an answer`)."""
     seconds: float = 0.0
 
     def add(self, groups: int, rows: Mapping[str, int], without: Mapping[str, Mapping[str, int]]) -> None:
@@ -75,8 +75,8 @@ class Commits:
             raise PipelineError(f"step {done.name!r}: {error}") from error
         except OSError as error:
             raise PipelineError(
-                f"{self.dataset.path} cannot be written to: {error}. What was committed is kept, and so are answers in "
-                f"the request cache: put it right and run the same command again"
+                f"{self.dataset.path} cannot be written to: {error}. What was committed is kept, and so are the "
+                "answers that the request cache took: put it right and run the same command again"
             ) from error
         counts = {table: len(given) for table, given in rows.items()}
         done.add(

@@ -79,4 +79,4 @@ def unanswered(table: str, rows: pl.DataFrame | list[Row]) -> Counter[str]:
         return Counter()  # computed, not asked for
     if table == "annotations":
         return Counter(row["status"] for row in rows if row["status"] != "ok")
-    return Counter("failed" for row in rows if table == "responses" and row.get("finish_reason") == "error")
+    return Counter("without an answer" for row in rows if table == "responses" and row.get("finish_reason") == "error")

@@ -24,7 +24,7 @@ from prefdata.pipeline.progress import GONE, last_runs, note
 from prefdata.pipeline.run import make_engines, run_blocking
 from prefdata.pipeline.runtime import Options, Runtime
 from prefdata.pipeline.spec import Pipeline, engine_names, load
-from prefdata.pipeline.step import Sink
+from prefdata.pipeline.step import GroupStep, Sink
 
 CHARACTERS_PER_TOKEN = 4
 """Rough, for English; the plan says that its tokens are an estimate."""
@@ -126,13 +126,15 @@ def _fork(folder: Path, scratch: Path) -> Dataset:
     source = Dataset(folder)
     marker = json.loads((scratch / MARKER).read_text())
     (scratch / MARKER).write_text(json.dumps({**marker, "uid": source.uid, "shards": source.shards}))
-    for commit in source.snapshot.commits:
+    snapshot = source.snapshot
+    for commit in snapshot.commits:
         name = f"{commit.number:08d}.json"
-        entry = json.loads((folder / "log" / name).read_bytes())
-        for part in entry.get("parts", ()):
-            part["path"] = str((folder / part["path"]).resolve())
-        entry["replaces"] = [str((folder / path).resolve()) for path in entry.get("replaces", ())]
-        (scratch / "log" / name).write_text(json.dumps(entry))
+        (scratch / "log" / name).write_bytes((folder / "log" / name).read_bytes())
+    for parts in snapshot.standing.values():
+        for _, part in parts:
+            link = scratch / part.path
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to((folder / part.path).resolve())
     return Dataset(scratch)
 
 
@@ -196,8 +198,9 @@ class _DryRuntime(Runtime):
 
     async def _run_step(self, position: int, done: StepResult) -> None:
         step = self.resolved[position].step
-        if isinstance(step, Sink):
-            return
+        rest = (later.step for later in self.resolved[position:])
+        if isinstance(step, Sink) or not any(isinstance(later, GroupStep) or engine_names(later) for later in rest):
+            return  # nothing is asked from here on: what would be computed need not be known
         unknown = any(plan.calls for plan in self.asker.plans.values())
         if unknown and "drops" in step.writes:
             self.asker.inexact = True

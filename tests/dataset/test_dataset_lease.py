@@ -100,7 +100,7 @@ def test_a_number_that_another_process_got_meanwhile_is_not_the_holder(tmp_path:
 @pytest.mark.parametrize("name", [COMPACT, ERASE, REPAIR])
 def test_those_who_care_work_one_at_a_time(tmp_path: Path, name: str) -> None:
     for other in (COMPACT, ERASE, REPAIR):
-        refused = pytest.raises(DataError, match=f"{other} is at work on it .*process")
+        refused = pytest.raises(DataError, match=f"{other.removeprefix('care:')} is at work on it .*process")
         with care(tmp_path, other), refused, care(tmp_path, name):
             pass
     with care(tmp_path, name):

@@ -91,3 +91,28 @@ def test_fields_of_a_later_version_are_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "log" / "00000001.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "note": "new"}))
     assert Log(tmp_path / "log").snapshot().number == 1
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"replaces": ["../victim.txt"]},
+        {"replaces": ["/etc/hostname"]},
+        {"replaces": ["prefdata.json"]},
+        {"parts": [{"table": "prompts", "path": "../other/parts/prompts/a.parquet", "rows": 1, "steps": []}]},
+        {"parts": [{"table": "prompts", "path": "parts/prompts/../../../a.parquet", "rows": 1, "steps": []}]},
+        {"parts": [{"table": "prompts", "path": "parts/responses/a.parquet", "rows": 1, "steps": []}]},
+        {"parts": [{"table": "prompts", "path": "parts/prompts/a.parquet", "rows": 1}]},
+        {"schema": "9"},
+        {"time": "nonsense"},
+        {"time": "2026-01-01T00:00:00"},
+        {"plan": {"pipeline": "p"}},
+    ],
+)
+def test_a_strangers_entry_reaches_no_file_but_its_own(tmp_path: Path, entry: dict[str, object]) -> None:
+    """Neither to read nor to remove: compact unlinks what was replaced, and repair moves what is damaged."""
+    ds = Dataset.create(tmp_path / "ds")
+    said = {"schema": 1, "time": "2026-01-01T00:00:00+00:00", "message": "x", **entry}
+    (ds.path / "log" / "00000001.json").write_text(json.dumps(said))
+    with pytest.raises(DataError, match=r"00000001\.json is not a commit: .* The log is damaged"):
+        Dataset(ds.path)
