@@ -12,7 +12,7 @@ import sqlite3
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,14 @@ from prefdata.engines.base import Reply
 from prefdata.engines.cache_file import FILE, MOUNTS, PATIENCE, connect, make_table, open_file
 from prefdata.errors import DataError
 
-_COLUMNS = "reply, prompt_tokens, completion_tokens, money, seconds, attempts, created, payer, group_id"
-_INSERT = f"INSERT OR IGNORE INTO replies (key, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
+_COLUMNS = (
+    "reply, prompt_tokens, completion_tokens, money, seconds, attempts, created, payer, group_id, step, engine, model"
+)
+_INSERT = f"INSERT OR IGNORE INTO replies (key, {_COLUMNS}) VALUES (?{', ?' * 12})"  # noqa: S608
 _SELECT = f"SELECT {_COLUMNS} FROM replies WHERE key = ?"  # noqa: S608
+_NEXT_PAYER = "SELECT min(payer) FROM replies WHERE payer > ? AND payer < ?"
+_PAID = "SELECT key FROM replies WHERE payer = ? AND key > ? ORDER BY key LIMIT ?"
+_LISTED_AT_ONCE = 50_000
 _FORGOTTEN_AT_ONCE = 500
 _LONGEST_WAIT = 20
 """How many times its patience a read waits for a lock before the run ends: what is asked anew would be paid twice."""
@@ -49,6 +54,9 @@ class CacheEntry:
         prompt_tokens: tokens read, of all attempts that were paid for.
         completion_tokens: tokens written, likewise.
         group_id: for which group of prompts it was asked; None where that was not said.
+        step: fingerprint of the step that asked; None in files of earlier versions, which did not keep it.
+        engine: its name in the pipeline, likewise.
+        model: its model, likewise.
     """
 
     reply: Reply
@@ -60,6 +68,9 @@ class CacheEntry:
     prompt_tokens: int
     completion_tokens: int
     group_id: str | None = None
+    step: str | None = None
+    engine: str | None = None
+    model: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,11 +150,11 @@ class RequestCache:
             CacheLockedError: it is locked, and `wait` is False.
             DataError: it stayed locked for twenty times the patience.
         """
-        row = self._read(_SELECT, key, wait)
-        if row is None:
+        rows = self._read(_SELECT, (key,), wait)
+        if not rows:
             return self._unwritten.get(key)
-        reply, read, written, money, seconds, attempts, created, payer, group_id = row
-        return CacheEntry(Reply.from_json(reply), money, seconds, attempts, created, payer, read, written, group_id)
+        reply, read, written, money, seconds, attempts, created, payer, *asked = rows[0]
+        return CacheEntry(Reply.from_json(reply), money, seconds, attempts, created, payer, read, written, *asked)
 
     def put(
         self,
@@ -194,7 +205,36 @@ class RequestCache:
 
     def has(self, key: str) -> bool:
         """Whether a request's reply is kept (for a plan's estimate)."""
-        return self._read("SELECT 1 FROM replies WHERE key = ?", key, wait=True) is not None or key in self._unwritten
+        return bool(self._read("SELECT 1 FROM replies WHERE key = ?", (key,), wait=True)) or key in self._unwritten
+
+    def payers(self, beginning: str) -> list[str]:
+        """Who paid for what is kept, of those whose name begins so, without `beginning` itself.
+
+        Args:
+            beginning: of names; not empty.
+
+        Raises:
+            DataError: the file stayed locked for twenty times the patience.
+        """
+        found = {entry.payer for entry in self._unwritten.values() if entry.payer.startswith(beginning)}
+        last, end = beginning, beginning[:-1] + chr(ord(beginning[-1]) + 1)
+        # One step of the index for each payer, however many answers each has paid for.
+        while (last := self._read(_NEXT_PAYER, (last, end), wait=True)[0][0]) is not None:
+            found.add(last)
+        return sorted(found)
+
+    def paid_by(self, payer: str) -> Iterator[list[str]]:
+        """The keys of what one payer paid for, some at a time.
+
+        Raises:
+            DataError: the file stayed locked for twenty times the patience.
+        """
+        if unwritten := [key for key, entry in self._unwritten.items() if entry.payer == payer]:
+            yield unwritten
+        last = ""
+        while rows := self._read(_PAID, (payer, last, _LISTED_AT_ONCE), wait=True):
+            last = rows[-1][0]
+            yield [key for (key,) in rows]
 
     def stats(self) -> CacheStats:
         """What the cache holds, and what it cost once."""
@@ -282,13 +322,12 @@ class RequestCache:
         with self._reading:
             self._reader.close()
 
-    def _read(self, query: str, key: str, wait: bool) -> tuple[Any, ...] | None:
+    def _read(self, query: str, values: Sequence[object], wait: bool) -> list[Any]:
         started = time.monotonic()
         while True:
             try:
                 with self._reading:
-                    row: tuple[Any, ...] | None = self._reader.execute(query, (key,)).fetchone()
-                return row
+                    return self._reader.execute(query, values).fetchall()
             except sqlite3.OperationalError as error:
                 if not _locked(error):
                     raise
@@ -364,6 +403,9 @@ def _values(key: str, entry: CacheEntry) -> tuple[object, ...]:
         entry.created,
         entry.payer,
         entry.group_id,
+        entry.step,
+        entry.engine,
+        entry.model,
     )
 
 

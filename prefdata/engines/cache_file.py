@@ -34,9 +34,15 @@ CREATE TABLE IF NOT EXISTS replies (
     attempts INTEGER NOT NULL,
     created REAL NOT NULL,
     payer TEXT NOT NULL,
-    group_id TEXT
+    group_id TEXT,
+    step TEXT,
+    engine TEXT,
+    model TEXT
 ) WITHOUT ROWID
 """
+_ADDED = ("group_id", "step", "engine", "model")
+"""Columns that files of earlier versions lack."""
+_INDEX = "CREATE INDEX IF NOT EXISTS replies_by_payer ON replies (payer, key)"
 _said: set[str] = set()
 
 
@@ -116,12 +122,16 @@ def make_table(connection: sqlite3.Connection) -> None:
     """Make the table, or give that of an earlier version the columns that it lacks."""
     _pragma(connection, "secure_delete=ON")
     connection.execute(_TABLE)
-    if "group_id" not in _columns(connection):
+    there = _columns(connection)
+    for column in _ADDED:
+        if column in there:
+            continue
         try:
-            connection.execute("ALTER TABLE replies ADD COLUMN group_id TEXT")
+            connection.execute(f"ALTER TABLE replies ADD COLUMN {column} TEXT")
         except sqlite3.OperationalError:
-            if "group_id" not in _columns(connection):  # else another process has just done the same
+            if column not in _columns(connection):  # else another process has just done the same
                 raise
+    connection.execute(_INDEX)
 
 
 def _roll_back(connection: sqlite3.Connection, why: str, path: Path, say: Callable[[str], object]) -> None:

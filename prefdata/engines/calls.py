@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from prefdata.engines.base import Engine, Price, Reply, RequestError
+from prefdata.engines.cache import CacheEntry
 from prefdata.schema import Row
 
 RAW_LIMIT = 64 * 1024
@@ -101,6 +102,30 @@ def failed_row(engine: Engine, call_id: str, step: str, failure: RequestError, s
             "money": spent.money(engine.price),
         }
     return row
+
+
+def bill_row(call_id: str, entry: CacheEntry) -> Row:
+    """The row for an answer that was paid for and that nobody asks for again. Without its text: no row refers to it.
+
+    Args:
+        call_id: the id.
+        entry: of the request cache; of an earlier version's it is not known who asked.
+    """
+    return {
+        "call_id": call_id,
+        "step": entry.step,
+        "engine": entry.engine,
+        "model": entry.model,
+        "finish_reason": entry.reply.finish_reason,
+        "prompt_tokens": entry.prompt_tokens,
+        "completion_tokens": entry.completion_tokens,
+        "money": entry.money,
+        "seconds": entry.seconds,
+        "cached": False,
+        "attempts": entry.attempts,
+        "group_id": entry.group_id,
+        "created_at": datetime.fromtimestamp(entry.created, UTC),
+    }
 
 
 def unpaid(row: Row) -> Row:

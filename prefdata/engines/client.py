@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+import warnings
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -50,6 +51,7 @@ class Client:
         abandoned: whether a run of that name, of the same dataset, has ended without stating its bill: this one does.
         budget: what this run may spend; None for no limit.
         recorded: whether the dataset holds the `calls` row of that id already.
+        say: is told, in a sentence, what the user should know of an engine.
         attempts: how often a request is sent at most; those that found nobody are not counted.
         sleep: waits so many seconds; replaced in tests.
         jitter: a number in [0, 1) that spreads retries; replaced in tests.
@@ -68,6 +70,7 @@ class Client:
         budget: Budget | None = None,
         recorded: Callable[[str], bool] = lambda call_id: False,
         abandoned: Callable[[str], bool] = lambda payer: False,
+        say: Callable[[str], object] = warnings.warn,
         *,
         attempts: int = 5,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
@@ -77,7 +80,7 @@ class Client:
         self.engines = dict(engines)
         self.usage = Usage()
         self._cache, self._payer, self._budget = cache, payer, budget
-        self._recorded, self._abandoned = recorded, abandoned
+        self._recorded, self._abandoned, self._say = recorded, abandoned, say
         self._attempts, self._sleep, self._jitter, self._clock = attempts, sleep, jitter, clock
         self._kept = GroupCommit(cache) if cache is not None else None
         self._gates: dict[str, Gate] = {}
@@ -215,6 +218,7 @@ class Client:
                 clock=self._clock,
                 delay=self._delay,
                 jitter=self._jitter,
+                say=self._say,
             )
         return gate
 
@@ -303,7 +307,7 @@ class Client:
             raise
         except EngineError as error:
             gate.end(partial(EngineError, str(error)))
-            gate.abandoned(turn)
+            gate.abandoned(turn, (0, 0))
             raise
         except BaseException:
             gate.abandoned(turn)
@@ -338,7 +342,18 @@ class Client:
         if self._kept is not None:
             read, written = spent.prompt_tokens, spent.completion_tokens
             entry = CacheEntry(
-                reply, money, spent.seconds, spent.attempts, created, self._payer, read, written, group_id
+                reply,
+                money,
+                spent.seconds,
+                spent.attempts,
+                created,
+                self._payer,
+                read,
+                written,
+                group_id,
+                step,
+                engine.name,
+                engine.model,
             )
             # Another process may have asked at the same moment: both go on with the answer that was kept.
             try:

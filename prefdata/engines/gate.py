@@ -15,6 +15,7 @@ from prefdata.engines.budget import Budget, Usage
 from prefdata.engines.circuit import Circuit
 from prefdata.engines.errors import UnreachableError
 from prefdata.engines.limits import Limiter, Ticket
+from prefdata.engines.transport import ConnectTimeoutError
 from prefdata.errors import BudgetSpentError, EngineError
 
 LONGEST_WAIT = 600.0
@@ -62,6 +63,8 @@ class Gate:
         clock: seconds that only grow; that of the limiter.
         delay: seconds to wait after so many failures.
         jitter: a number in [0, 1) that spreads what would happen at once.
+        say: is told, in a sentence and once, where the engine does not say what it used, so that the budget counts
+            estimates.
         usage: what the engine was used for.
     """
 
@@ -74,12 +77,14 @@ class Gate:
     clock: Callable[[], float]
     delay: Callable[[int], float]
     jitter: Callable[[], float]
+    say: Callable[[str], object]
     usage: Usage = field(default_factory=Usage)
     _queue: deque[_Waiting] = field(default_factory=deque)
     _resting: set[asyncio.Future[None]] = field(default_factory=set)
     _ended: Callable[[], Exception] | None = None
     _alarm: asyncio.Task[None] | None = None
     _due: float = 0.0
+    _said: bool = False
 
     async def enter(self, estimate: Estimate, *, first: bool) -> Turn:
         """Wait for a turn, which `leave` gives back.
@@ -107,7 +112,7 @@ class Gate:
             return await waiting.future
         except asyncio.CancelledError:
             if waiting.future.done() and not waiting.future.cancelled() and waiting.future.exception() is None:
-                self.leave(waiting.future.result())
+                self.leave(waiting.future.result(), (0, 0))
             raise
 
     def leave(self, turn: Turn, paid: tuple[int, int] | None = None, *, timed: bool = False) -> None:
@@ -115,21 +120,32 @@ class Gate:
 
         Args:
             turn: as `enter` gave it.
-            paid: tokens read and written; None where nobody knows.
+            paid: tokens read and written; None where nobody knows, and the estimate stands: a budget would be no
+                limit if what is not known counted as nothing.
             timed: whether its latency says something.
         """
         self.limiter.end(turn.ticket, None if paid is None else sum(paid), timed=timed)
         if self.budget is None:
             self.pump()
             return
-        self.budget.settle(turn.estimate.amount, self.budget.amount(*paid, self.engine.price) if paid else 0.0)
+        unknown = 0.0 if self._free else turn.estimate.amount
+        amount = unknown if paid is None else self.budget.amount(*paid, self.engine.price)
+        self.budget.settle(turn.estimate.amount, amount)
         self.settled()
 
     def answered(self, turn: Turn, paid: tuple[int, int], *, unkept: bool) -> None:
         """The engine answered; the place is free once the answer is kept, if it is to be (`kept`)."""
         self.circuit.reached()
         self.limiter.unkept += unkept
-        self.leave(turn, paid, timed=True)
+        told = any(paid) or self._free  # no request reads nothing: that is a server that does not say
+        if not told and self.budget is not None and not self._said:
+            self._said = True
+            place = getattr(self.engine, "place", self.engine.model)
+            self.say(
+                f"engine {self.engine.name!r} ({place}) does not say how many tokens it used: the budget counts "
+                "estimates in their place"
+            )
+        self.leave(turn, paid if told else None, timed=True)
 
     def kept(self) -> None:
         """An answer is durable, or never will be."""
@@ -156,13 +172,14 @@ class Gate:
         if self.circuit.broken is not None:
             self.end(partial(EngineError, str(self.circuit.broken)))
         paid = error.prompt_tokens, error.completion_tokens
-        known = any(paid) or nobody or error.code is not None
+        unsent = nobody or isinstance(error, ConnectTimeoutError)
+        known = any(paid) or unsent or error.code is not None
         self.leave(turn, paid if known else None, timed=timed_out)
 
-    def abandoned(self, turn: Turn) -> None:
-        """The attempt was broken off."""
+    def abandoned(self, turn: Turn, paid: tuple[int, int] | None = None) -> None:
+        """The attempt was broken off; `paid` as `leave` takes it."""
         self.circuit.abandoned(turn.ticket.number, self.limiter.latest)
-        self.leave(turn)
+        self.leave(turn, paid)
 
     async def rest(self, seconds: float) -> None:
         """Wait before another attempt.
@@ -216,6 +233,10 @@ class Gate:
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
+
+    @property
+    def _free(self) -> bool:
+        return bool(getattr(self.engine, "free", False))
 
     def _admitted(self, estimate: Estimate, first: bool) -> Turn | None:
         """A turn, if there is one now."""

@@ -74,6 +74,7 @@ def projected(tables: Mapping[str, pl.LazyFrame], step: TableStep) -> dict[str, 
 
 def computed(step: TableStep, frames: Mapping[str, pl.DataFrame], context: RunContext, hint: str) -> Made:
     """Run a column step on its input, sorted by id so that sums come out the same bit for bit."""
-    in_order = {table: frame.sort(KEYS[table]) if table in KEYS else frame for table, frame in frames.items()}
+    if step.ordered:
+        frames = {table: frame.sort(KEYS[table]) if table in KEYS else frame for table, frame in frames.items()}
     with blamed(step, hint):
-        return checked(step, step.run(in_order, context))
+        return checked(step, step.run(frames, context))

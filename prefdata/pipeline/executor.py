@@ -11,14 +11,14 @@ import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from prefdata.errors import PipelineError
 from prefdata.pipeline.columns import ColumnWork, Contexts
 from prefdata.pipeline.commits import Commits, StepResult
-from prefdata.pipeline.context import Halt
+from prefdata.pipeline.context import Halt, RunContext
 from prefdata.pipeline.job import Job
 from prefdata.pipeline.pieces import Piece
 
@@ -82,8 +82,14 @@ class InProcess:
         for piece in pieces:
             if errand.halt.reason:
                 return
-            await asyncio.to_thread(errand.work.run, piece, errand.commits, errand.contexts, errand.done)
+            await asyncio.to_thread(self._perform, errand, piece)
             errand.advance(1)
+
+    def _perform(self, errand: Errand, piece: Piece) -> None:
+        def context(commit: int) -> RunContext:
+            return replace(errand.contexts(commit), say=_told(errand, piece))
+
+        errand.work.run(piece, errand.commits, context, errand.done)
 
     async def close(self) -> None:
         """Nothing is open."""

@@ -16,7 +16,7 @@ from prefdata.pipeline.commits import Commits, StepResult
 from prefdata.pipeline.context import Halt, RunContext
 from prefdata.pipeline.failures import LOG_HINT
 from prefdata.pipeline.pieces import Piece
-from prefdata.pipeline.registry import STEPS, load_file, load_plugins, loaded_files
+from prefdata.pipeline.registry import STEPS, load_file, load_plugins, plugin_file
 from prefdata.pipeline.step import TableStep
 
 
@@ -31,7 +31,7 @@ class Job:
         key: as it stands in `progress`.
         kind: the registered kind of the step.
         module: where the step's class is defined.
-        plugins: the Python files that the pipeline names.
+        plugin: the Python file that this is, where a pipeline names it.
         fields: the step's, as they are written in YAML.
         fingerprint: the step's.
         reads: the tables whose rows are its input.
@@ -46,7 +46,7 @@ class Job:
     key: str
     kind: str
     module: str
-    plugins: list[str]
+    plugin: str | None
     fields: dict[str, Any]
     fingerprint: str
     reads: list[str]
@@ -60,6 +60,7 @@ class Job:
         step = work.step
         fields = step.model_dump(mode="json", by_alias=True)
         module = type(step).__module__
+        plugin = plugin_file(module)
         if module == "__main__" or step.engine_fields or work.first is not None:
             return None
         try:
@@ -74,7 +75,7 @@ class Job:
             key=key,
             kind=step.kind,
             module=module,
-            plugins=[str(path) for path in loaded_files()],
+            plugin=None if plugin is None else str(plugin),
             fields=fields,
             fingerprint=work.fingerprint,
             reads=sorted(work.reads),
@@ -94,9 +95,9 @@ class Job:
             PipelineError: its code is not to be had here.
         """
         load_plugins()
-        for plugin in self.plugins:
-            load_file(Path(plugin))
-        if self.kind not in STEPS:
+        if self.plugin is not None:
+            load_file(Path(self.plugin))
+        elif self.kind not in STEPS:
             importlib.import_module(self.module)
         step = _made(STEPS[self.kind], self.fields, Path(self.folder))
         assert isinstance(step, TableStep)

@@ -84,9 +84,9 @@ def load_file(path: Path) -> ModuleType:
     return module
 
 
-def loaded_files() -> list[Path]:
-    """The Python files that pipelines have named, in the order in which they were imported."""
-    return [Path(str(sys.modules[name].__file__)) for name in _contents if name in sys.modules]
+def plugin_file(module: str) -> Path | None:
+    """The file of a module that a pipeline named under `plugins:`; None for any other module."""
+    return Path(str(sys.modules[module].__file__)) if module in _contents else None
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

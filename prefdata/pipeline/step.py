@@ -105,6 +105,8 @@ class Step(BaseModel):
     """Tables (and CONSENSUS) whose rows are its input."""
     columns: ClassVar[Mapping[str, Sequence[str]]] = {}
     """By table of `reads`, the only columns that it looks at, beside ids and groups; of a table not named here, all."""
+    ordered: ClassVar[bool] = True
+    """Of a step over columns: whether its rows come sorted by id. One that sorts them itself is spared the time."""
     writes: ClassVar[frozenset[str]] = frozenset()
     """Tables (and CONSENSUS) whose rows it makes. Empty for a sink (export, report), which runs every time."""
     prefers_consensus: ClassVar[bool] = False
@@ -163,8 +165,9 @@ class TableStep(Step):
 
         Args:
             tables: one frame for each entry of `reads` (consensus rows are in `annotations`), every column of the
-                schema (or of `columns`) present, sorted by id. Scope `group`: groups that need work, whole, not always
-                all of them at once; what is made for one must not depend on the others. Scope `dataset`: everything.
+                schema (or of `columns`) present, sorted by id (see `ordered`). Scope `group`: groups that need work,
+                whole, not always all of them at once; what is made for one must not depend on the others. Scope
+                `dataset`: everything.
             context: what the runtime offers.
         """
         raise NotImplementedError

@@ -16,6 +16,8 @@ from prefdata.engines.base import Reply, Request, RequestError
 from prefdata.engines.budget import Budget, estimated_tokens
 from prefdata.engines.cache import RequestCache
 from prefdata.engines.client import Client
+from prefdata.engines.errors import UnreachableError
+from prefdata.engines.transport import ConnectTimeoutError
 from prefdata.errors import BudgetSpentError, EngineError, PipelineError
 
 
@@ -73,11 +75,61 @@ def test_the_bill_of_a_failed_attempt_stands_in_a_row_also_where_the_budget_ends
     assert answer.status == "failed" and answer.call["prompt_tokens"] == 30
 
 
+def test_where_no_reply_says_what_it_cost_the_budget_counts_estimates() -> None:
+    """An estimate is 4 tokens of a template, 2 of "number 0", and 100 to be written: 106. Ten of them reach 1000."""
+    said: list[str] = []
+    engine, budget = Fake(lambda number: Reply(text="x"), max_concurrency=4), Budget.parse("1000tokens")
+    asking = client(engine, budget=budget, say=said.append)
+
+    async def ask_all(asking: Client) -> list[Any]:
+        asked = (asking.ask("fake", question(f"number {n}", max_tokens=100), step="s") for n in range(10, 50))
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    outcomes = run(ask_all(asking))
+    assert sum(kind == "ok" for kind in kinds(outcomes)) == len(engine.asked) == 10
+    assert budget.spent == 10 * 107 and budget.in_flight == 0
+    assert len(said) == 1 and "engine 'fake' (fake-1) does not say" in said[0]
+    # The rows say what is known, and what costs nothing at all is not reckoned.
+    assert outcomes[0].call["prompt_tokens"] == 0 and asking.usage.prompt_tokens == 0
+    free, unspent = Fake(lambda number: Reply(text="x")), Budget.parse("1000tokens")
+    free.free = True
+    assert set(kinds(run(ask_all(client(free, budget=unspent, say=said.append))))) == {"ok"}
+    assert unspent.spent == 0 and len(said) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "attempts_paid"),
+    [
+        (RequestError("silent", "timeout", retriable=True), 2),
+        (RequestError("the connection broke", retriable=True), 2),
+        (ConnectTimeoutError("no connection", "timeout", retriable=True), 0),
+        (UnreachableError("refused", retriable=True), 0),
+        (RequestError("overloaded", retriable=True, code=503), 0),
+    ],
+)
+def test_an_attempt_that_went_out_and_said_nothing_counts_as_its_estimate(
+    error: RequestError, attempts_paid: int
+) -> None:
+    budget = Budget.parse("10000tokens")
+    row = run(client(Fake(failing(error, error)), budget=budget).ask("fake", question(max_tokens=100), step="s")).call
+    assert budget.spent == attempts_paid * (4 + 1 + 100) + 15
+    assert (row["prompt_tokens"], row["completion_tokens"]) == (10, 5)
+
+
+def test_timeouts_end_a_run_at_its_budget() -> None:
+    def lost(number: int) -> Reply:
+        raise RequestError("silent", "timeout", retriable=True)
+
+    engine, budget = Fake(lost, max_concurrency=4), Budget.parse("1000tokens")
+    assert set(kinds(run(ask_many(client(engine, budget=budget), 20)))) == {"BudgetSpentError"}
+    assert len(engine.asked) == 2 and budget.spent == 2 * (4 + 2 + 512)
+
+
 @settings(max_examples=150, deadline=None)
 @given(
     limit=st.integers(1, 5000),
     costs=st.lists(
-        st.tuples(st.integers(0, 5), st.integers(0, 300), st.sampled_from(["ok", "lost", "lost twice", "dear"])),
+        st.tuples(st.integers(1, 5), st.integers(0, 300), st.sampled_from(["ok", "lost", "lost twice", "dear"])),
         min_size=1,
         max_size=40,
     ),

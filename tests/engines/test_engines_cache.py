@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from prefdata.engines import cache as cache_module
 from prefdata.engines import cache_file
 from prefdata.engines.base import Reply
 from prefdata.engines.cache import CacheEntry, CacheLockedError, RequestCache, cache_folder
@@ -270,6 +271,24 @@ def test_a_file_of_an_earlier_version_keeps_its_answers_and_takes_groups(tmp_pat
     put(beside, "new", group_id="g")
     again = cache.get("new")
     assert again is not None and again.group_id == "g"
+    assert cache.payers("d") == ["d1"] and list(cache.paid_by("d1")) == [["k", "new"]]
+
+
+def test_who_paid_for_what_is_found_by_the_beginning_of_the_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("prefdata.engines.cache._LISTED_AT_ONCE", 2)
+    cache = RequestCache(tmp_path)
+    for place, payer in enumerate(["a/1", "a/2", "a/2", "a/2", "a", "a0", "b/1", "a/10"]):
+        put(cache, f"k{place}", payer=payer)
+    assert cache.payers("a/") == ["a/1", "a/10", "a/2"] and cache.payers("c/") == []
+    assert list(cache.paid_by("a/2")) == [["k1", "k2"], ["k3"]] and list(cache.paid_by("a/")) == []
+    with closing(sqlite3.connect(tmp_path / FILE)) as reader:
+        plans = [
+            reader.execute(f"EXPLAIN QUERY PLAN {query}", values).fetchone()[3]
+            for query, values in ((cache_module._NEXT_PAYER, ("a", "b")), (cache_module._PAID, ("a", "", 2)))
+        ]
+    assert all(plan.startswith("SEARCH replies USING COVERING INDEX replies_by_payer") for plan in plans), plans
 
 
 SECRETS = [f"secret-{number}-of-somebody" for number in range(1300)]

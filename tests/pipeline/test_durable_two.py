@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 import yaml
 from kill_line import (
@@ -26,6 +27,8 @@ from kill_line import (
     unseen_parts,
 )
 from served_line import DRAWS, served_engines, served_steps
+
+from prefdata.dataset import Dataset
 
 PROMPTS = 10
 CARDS = {"first": "helpfulness", "second": "honesty"}
@@ -82,6 +85,68 @@ def test_two_pipelines_at_once(server: ServedApart, pipelines: dict[str, Path], 
     both = tmp_path / "both"
     ended([started(command_of(path, both, Kill(), Path()), server) for path in pipelines.values()])
     check_rows(both, pipelines, server)
+
+
+def killed(pipeline: Path, dataset: Path, server: ServedApart, commit: str, marker: Path) -> None:
+    """A run that is killed inside a commit: all that it asked is answered and kept, and stands in no row."""
+    process = started(command_of(pipeline, dataset, Kill(commit=commit), marker), server)
+    while not marker.exists():
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.005)
+    process.kill()
+    process.communicate()
+    marker.unlink()
+
+
+def check_bill(dataset: Path, server: ServedApart) -> None:
+    paid, ledger = bill(dataset), counted(server)
+    assert (paid["calls"], paid["prompt tokens"], paid["completion tokens"]) == tuple(ledger.values())
+    assert paid["billed twice"] == 0
+
+
+def rest_of_bills(dataset: Path) -> list[int]:
+    commits = Dataset(dataset).snapshot.commits
+    return [sum(p.rows for p in c.parts) for c in commits if c.message == "bills of a run that was ended"]
+
+
+def test_what_a_killed_run_paid_is_billed_also_where_its_card_is_edited(
+    server: ServedApart, pipelines: dict[str, Path], tmp_path: Path
+) -> None:
+    dataset, first = tmp_path / "edited", pipelines["first"]
+    killed(first, dataset, server, "judge.compare", tmp_path / "paused")
+    first.write_text(first.read_text().replace("card: helpfulness", "card: honesty"))
+    run_to_the_end(first, dataset, server)
+    check_bill(dataset, server)
+    assert rest_of_bills(dataset) == [2 * PROMPTS]
+    rows = Dataset(dataset).calls.filter(pl.col("raw").is_null() & pl.col("engine").eq("judge")).collect()
+    assert rows.height == 2 * PROMPTS and rows["money"].min() > 0 and rows["group_id"].null_count() == 0
+    commits = len(Dataset(dataset).snapshot.commits)
+    run_to_the_end(first, dataset, server)
+    assert len(Dataset(dataset).snapshot.commits) == commits
+    # Who asks for them after all finds their price stated.
+    first.write_text(first.read_text().replace("card: honesty", "card: helpfulness"))
+    run_to_the_end(first, dataset, server)
+    check_bill(dataset, server)
+    assert rest_of_bills(dataset) == [2 * PROMPTS]
+
+
+def test_what_a_killed_run_paid_is_billed_also_where_another_pipeline_made_its_rows(
+    server: ServedApart, pipelines: dict[str, Path], tmp_path: Path
+) -> None:
+    """The second run takes the responses of the first, which lives, from the cache; then the first one is killed."""
+    both, marker = tmp_path / "both", tmp_path / "paused"
+    process = started(command_of(pipelines["first"], both, Kill(commit="sample"), marker), server)
+    while not marker.exists():
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.005)
+    run_to_the_end(pipelines["second"], both, server)
+    assert not rest_of_bills(both)  # the first one is alive, and states its own
+    process.kill()
+    process.communicate()
+    marker.unlink()
+    run_to_the_end(pipelines["first"], both, server)
+    check_bill(both, server)
+    assert rest_of_bills(both) == [PROMPTS * DRAWS]
 
 
 def test_one_finds_in_the_cache_what_the_other_has_not_committed(
