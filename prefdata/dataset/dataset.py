@@ -19,7 +19,7 @@ import pyarrow as pa
 from prefdata.dataset import labels, texts
 from prefdata.dataset.erased import Erased, erased_from
 from prefdata.dataset.log import ConflictError, Log, Part, Plan, Snapshot, StepRecord, sync_folder, write_synced
-from prefdata.dataset.parts import COMMIT, scan, to_arrow, write_parts
+from prefdata.dataset.parts import COMMIT, inside, scan, to_arrow, write_parts
 from prefdata.dataset.view import Lineage, View, full_lineage
 from prefdata.errors import DataError
 from prefdata.schema import KEYS, SCHEMA_VERSION, Row, arrow_table, check_annotations, make_id
@@ -244,10 +244,11 @@ class Dataset:
 
     def _write(self, tables: Mapping[str, pa.Table], parts: list[Part]) -> None:
         """Write the parts of a commit, and name each in `parts` as soon as it is there."""
+        token = uuid.uuid4().hex
         try:
             for table, made in tables.items():
                 kept = self.erased.without(table, made) if self.erased else made
-                for part in write_parts(self.path, table, kept, self.shards):
+                for part in write_parts(self.path, table, kept, self.shards, token):
                     parts.append(part)  # one by one: of two that fit on the disk, the first is known
         except OSError:
             self._unlink(parts)
@@ -255,7 +256,7 @@ class Dataset:
 
     def _unlink(self, parts: Iterable[Part]) -> None:
         for part in parts:
-            (self.path / part.path).unlink(missing_ok=True)
+            inside(self.path / part.path, self.path / "parts").unlink(missing_ok=True)
 
     @property
     def erased(self) -> Erased:

@@ -27,7 +27,7 @@ from prefdata.dataset.dataset import Dataset
 from prefdata.dataset.erased import GROUPS, columns_of
 from prefdata.dataset.leftovers import finish, remove, uncommitted, undone
 from prefdata.dataset.log import ConflictError, Part, Snapshot
-from prefdata.dataset.parts import COMMIT, PART, PartWriter, fitted, scan, write_part
+from prefdata.dataset.parts import COMMIT, PART, PartWriter, fitted, in_step, scan, write_part
 from prefdata.errors import DataError
 from prefdata.schema import SCHEMAS, arrow_table
 
@@ -47,7 +47,9 @@ class Reach:
 
     Attributes:
         rows: how many go, by table.
-        calls: how many calls lose their texts; what they cost stays.
+        calls: how many calls lose the texts that `calls` holds; what they cost stays.
+        asked: how many calls were made for what goes, those of responses included: the request cache forgets their
+            answers, and whatever else was ever asked about prompts that go with all their group, by any dataset.
         copies: names of COPIES that are there.
         mentions: commits whose own text (a pipeline as it was written) holds the name: the log is not rewritten.
         links: of COPIES, links to somewhere else: what they point at is not reached.
@@ -55,6 +57,7 @@ class Reach:
 
     rows: Mapping[str, int]
     calls: int
+    asked: int = 0
     copies: tuple[str, ...] = ()
     mentions: tuple[int, ...] = ()
     links: tuple[str, ...] = ()
@@ -165,7 +168,14 @@ def _reach(dataset: Dataset, target: Target, work: _Work) -> Reach:
     there = [name for name in COPIES if (dataset.path / name).exists()]
     links = [name for name in there if (dataset.path / name).is_symlink()]
     mentions = () if target.kind == "prompt" else _mentions(dataset, target.name)
-    return Reach(work.rows, work.calls, tuple(name for name in there if name not in links), mentions, tuple(links))
+    return Reach(
+        work.rows,
+        work.calls,
+        len(work.what.calls),
+        tuple(name for name in there if name not in links),
+        mentions,
+        tuple(links),
+    )
 
 
 def _mentions(dataset: Dataset, name: str) -> tuple[int, ...]:
@@ -181,11 +191,15 @@ def _mentions(dataset: Dataset, name: str) -> tuple[int, ...]:
 def _rewrite(dataset: Dataset, work: _Work, parts: list[Part], replaces: list[str]) -> None:
     """Write every part that holds what goes again, without it, and the tombstones."""
     for table, counts in work.counts.items():
-        for first, part in work.snapshot.standing[table]:
-            if not counts.get(part.path):
+        stood = work.snapshot.standing[table]
+        touched = {path for path, count in counts.items() if count}
+        if table == "prompts":
+            touched = in_step(stood, touched)
+        for first, part in stood:
+            if part.path not in touched:
                 continue
             replaces.append(part.path)
-            if table != "calls" and counts[part.path] == part.rows:
+            if table != "calls" and counts.get(part.path) == part.rows:
                 continue
             parts.append(_without(dataset.path, part, first, work.what))
     tombs = [{"table": GROUPS, "id": one} for one in sorted(work.what.erased.groups)]

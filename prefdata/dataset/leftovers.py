@@ -7,6 +7,8 @@ half written, that no commit names: of a writer that was killed, or of one at wo
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -20,6 +22,7 @@ from prefdata.dataset import lease
 from prefdata.dataset.dataset import Dataset
 from prefdata.dataset.erased import Erased, columns_of
 from prefdata.dataset.log import Part, Snapshot, erases
+from prefdata.dataset.parts import inside
 from prefdata.errors import DataError
 
 KEEP = timedelta(hours=1)
@@ -90,7 +93,7 @@ def finish(dataset: Dataset) -> int:
         strays = (path for path in uncommitted(root, snapshot) if path.suffix == ".parquet")
         gone += [path for path in strays if holds_erased(path, path.parent.name, erased)]
     for path in gone:
-        path.unlink(missing_ok=True)
+        inside(path, root / "parts").unlink(missing_ok=True)
     return len(gone)
 
 
@@ -107,7 +110,7 @@ def sweep(root: Path, snapshot: Snapshot, *, now: bool = False) -> Swept:
     kept = []
     for one in replaced(root, snapshot):
         if not running and (now or datetime.now(UTC) - one.since > KEEP):
-            one.path.unlink(missing_ok=True)
+            inside(one.path, root / "parts").unlink(missing_ok=True)
             removed, size = removed + 1, size + one.bytes
         else:
             kept.append(one)
@@ -115,10 +118,29 @@ def sweep(root: Path, snapshot: Snapshot, *, now: bool = False) -> Swept:
     return Swept(removed, size, tuple(kept), until)
 
 
+@contextlib.contextmanager
+def writable(root: Path) -> Iterator[None]:
+    """Say in a sentence that a dataset cannot be written to, where the block finds that out.
+
+    Raises:
+        DataError: that.
+    """
+    try:
+        yield
+    except OSError as error:
+        of_dataset = error.filename is None or Path(os.fsdecode(error.filename)).is_relative_to(root)
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and of_dataset:
+            raise DataError(
+                f"{root} cannot be written to ({error.strerror}: {error.filename}). Make the folder writable, or do "
+                "this to a copy of it"
+            ) from error
+        raise
+
+
 def remove(root: Path, parts: Iterable[Part]) -> None:
     """Remove parts that no commit names."""
     for part in parts:
-        (root / part.path).unlink(missing_ok=True)
+        inside(root / part.path, root / "parts").unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
@@ -24,6 +26,9 @@ COMMIT = "_commit"
 
 PART = "_part"
 """The path of the part that a row stands in, below the dataset's folder; where `scan` is asked for it."""
+
+NOTE = b"prefdata"
+"""The key in a part's Parquet footer under which stands which commit it was written for, and when; see `origin_of`."""
 
 Span = tuple[str, str]
 """A range of group ids: from the first on, and below the second; an empty text is no bound."""
@@ -64,12 +69,15 @@ def of_shard(shards: int) -> pl.Expr:
     return pl.col("group_id").str.slice(0, 8).str.to_integer(base=16, strict=False).fill_null(0) % shards
 
 
-def write_parts(root: Path, table: str, rows: pa.Table, shards: int) -> Iterator[Part]:
-    """Write rows of one table as one part for each shard that they touch, and name each as soon as it is there."""
+def write_parts(root: Path, table: str, rows: pa.Table, shards: int, token: str = "") -> Iterator[Part]:
+    """Write rows of one table as one part for each shard that they touch, and name each as soon as it is there.
+
+    All parts of one commit have the same `token`.
+    """
     if rows.num_rows == 0:
         return
     if shards == 1 or table not in SHARDED or "group_id" not in rows.column_names:
-        yield write_part(root, table, rows)
+        yield write_part(root, table, rows, token=token)
         return
     groups = pl.from_arrow(rows.select(["group_id"]))
     assert isinstance(groups, pl.DataFrame)
@@ -77,11 +85,11 @@ def write_parts(root: Path, table: str, rows: pa.Table, shards: int) -> Iterator
     places = shard_of_row.arg_sort()  # stable: within a shard the order stays
     start = 0
     for shard, count in shard_of_row.value_counts().sort(pl.nth(0)).iter_rows():
-        yield write_part(root, table, rows.take(places.slice(start, count).to_arrow()), shard)
+        yield write_part(root, table, rows.take(places.slice(start, count).to_arrow()), shard, token)
         start += count
 
 
-def write_part(root: Path, table: str, rows: pa.Table, shard: int = 0) -> Part:
+def write_part(root: Path, table: str, rows: pa.Table, shard: int = 0, token: str = "") -> Part:
     """Write one part: under a temporary name, synced, then renamed.
 
     Args:
@@ -89,12 +97,13 @@ def write_part(root: Path, table: str, rows: pa.Table, shard: int = 0) -> Part:
         table: of the rows.
         rows: at least one; with a column `_commit` where they came with several commits.
         shard: of all rows.
+        token: of the commit that it is written for; one of its own unless given.
 
     Raises:
         OSError: the disk is full, or the folder cannot be written; nothing is left behind then.
         ConflictError: an erase took the unfinished file away.
     """
-    with PartWriter(root, table, rows.schema, shard) as writer:
+    with PartWriter(root, table, rows.schema, shard, token) as writer:
         writer.write(rows)
         return writer.finish()
 
@@ -107,16 +116,18 @@ class PartWriter:
         table: of the rows.
         schema: of every piece.
         shard: of all rows.
+        token: of the commit that it is written for; one of its own unless given.
 
     Attributes:
         rows: how many were written so far.
     """
 
-    def __init__(self, root: Path, table: str, schema: pa.Schema, shard: int = 0) -> None:
+    def __init__(self, root: Path, table: str, schema: pa.Schema, shard: int = 0, token: str = "") -> None:
         self._root, self._table, self._shard = root, table, shard
         folder = root / "parts" / table
         folder.mkdir(parents=True, exist_ok=True)
         name = uuid.uuid4().hex
+        self._token = token or name
         self._temporary, self._final = folder / f".{name}.tmp", folder / f"{name}.parquet"
         self.rows = 0
         self._steps: set[str] = set()
@@ -129,10 +140,14 @@ class PartWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(OSError, pa.ArrowException):  # of one that is given up, on a full disk
-            self._writer.close()
-        self._file.close()
-        self._temporary.unlink(missing_ok=True)
+        try:
+            # On a full disk both may fail, of a part that is given up: why it was is what the caller must hear.
+            with contextlib.suppress(OSError, pa.ArrowException):
+                self._writer.close()
+            with contextlib.suppress(OSError):
+                self._file.close()
+        finally:
+            self._temporary.unlink(missing_ok=True)
 
     @property
     def bytes(self) -> int:
@@ -151,6 +166,9 @@ class PartWriter:
 
     def finish(self) -> Part:
         """Give the file its name, once the disk has it."""
+        # In the file itself, since a copy of the dataset may have other times of files.
+        note = {"commit": self._token, "time": datetime.now(UTC).isoformat(timespec="microseconds")}
+        self._writer.add_key_value_metadata({NOTE: json.dumps(note)})
         self._writer.close()
         self._file.flush()
         os.fsync(self._file.fileno())
@@ -170,6 +188,57 @@ def rows_per_group(rows: pa.Table) -> int:
     """How many rows make a row group: what a reader of a few of them must read."""
     fits = GROUP_BYTES * rows.num_rows // max(1, rows.nbytes)
     return int(min(ROW_GROUP, max(1024, fits)))
+
+
+def origin_of(path: Path) -> tuple[str, float] | None:
+    """The token of the commit that a part was written for, and when (in Unix seconds, by its writer's clock).
+
+    None for a part from before there was such a note, and where the note makes no sense.
+
+    Raises:
+        OSError, pyarrow.ArrowException: the file cannot be read.
+    """
+    said = (pq.read_metadata(path).metadata or {}).get(NOTE)
+    try:
+        note = json.loads(said or b"")
+        return str(note["commit"]), datetime.fromisoformat(note["time"]).timestamp()
+    except (ValueError, KeyError, TypeError, OverflowError):
+        return None
+
+
+def inside(path: Path, folder: Path) -> Path:
+    """The path, where it leads into a folder: what a log or a link names is never removed or moved elsewhere.
+
+    Raises:
+        DataError: it leads out of the folder.
+    """
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise DataError(
+            f"{path} leads out of {folder}, and is not touched: no prefdata wrote that. Find out who did, and restore "
+            "the dataset from a copy"
+        )
+    return path
+
+
+def in_step(stood: Sequence[tuple[int, Part]], touched: Collection[str]) -> set[str]:
+    """Which parts of `prompts` are written again with those that must be, so that the order of prompts holds.
+
+    Of parts that begin with the same commit, the one that was written last comes last. Where compacted parts share a
+    commit at their ends, those behind a touched one therefore go with it.
+
+    Args:
+        stood: the parts that stand, each with its first commit, in order.
+        touched: the paths of those that must be written again.
+    """
+    found = set(touched)
+    ends: dict[int, tuple[int, bool]] = {}
+    for first, part in stood:
+        end, taken = ends.get(part.shard, (-1, False))
+        taken = part.path in found or (taken and first <= end)
+        if taken:
+            found.add(part.path)
+        ends[part.shard] = max(end, part.commits[1] if part.commits else first), taken
+    return found
 
 
 def digest_of(path: Path) -> str:

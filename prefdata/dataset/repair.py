@@ -25,8 +25,20 @@ from prefdata.dataset import lease
 from prefdata.dataset.dataset import Dataset, marker_of
 from prefdata.dataset.leftovers import KEEP, holds_erased, remove, uncommitted, undone
 from prefdata.dataset.log import Commit, ConflictError, Log, Part, Snapshot, StepRecord, name_of, read_commit
-from prefdata.dataset.parts import COMMIT, PART, WHOLE, PartWriter, digest_of, fitted, of_shard, scan
-from prefdata.dataset.verify import Damage, Verified, lost_rows, strays, verify
+from prefdata.dataset.parts import (
+    COMMIT,
+    PART,
+    WHOLE,
+    PartWriter,
+    digest_of,
+    fitted,
+    in_step,
+    inside,
+    of_shard,
+    origin_of,
+    scan,
+)
+from prefdata.dataset.verify import PLACEHOLDER, Damage, Verified, emptied, free_rows, lost_rows, strays, verify
 from prefdata.errors import DataError
 from prefdata.schema import CORE_TABLES, SCHEMAS
 
@@ -82,8 +94,8 @@ def repair(root: Path) -> list[str]:
         done: list[str] = []
         regions: list[_Region] = []
         broken = verify(root).broken
-        for number in broken:
-            said, region = _mended(root, number, shards)
+        for number, (parts, replaces) in _adopted(root, broken, shards).items():
+            said, region = _mended(root, number, parts, replaces)
             done.append(said)
             regions += [region] if region else []
         found = verify(root)
@@ -95,11 +107,10 @@ def repair(root: Path) -> list[str]:
 # The log
 
 
-def _mended(root: Path, number: int, shards: int) -> tuple[str, _Region | None]:
+def _mended(root: Path, number: int, parts: Sequence[Part], replaces: Sequence[str]) -> tuple[str, _Region | None]:
     """Put a commit in the place of a log entry that is lost, with what can be told of its parts."""
     log = Log(root / "log")
     path = log.folder / f"{number:08d}.json"
-    parts, replaces = _adopted(root, log, number, shards)
     known = {record.step for commit in _readable(log) for record in commit.steps}
     steps = [
         StepRecord(step, name_of(step) or step, kind)
@@ -108,9 +119,9 @@ def _mended(root: Path, number: int, shards: int) -> tuple[str, _Region | None]:
         if step.startswith(start)
     ]
     if path.exists():
-        _keep(root, path)
-        path.unlink()
-    log.fill(number, "repair: in place of an entry that was damaged", tuple(parts), tuple(steps), tuple(replaces))
+        _keep(root, path, root / "log")
+        inside(path, root / "log").unlink()
+    log.fill(number, PLACEHOLDER, tuple(parts), tuple(steps), tuple(replaces))
     rows = sum(part.rows for part in parts)
     what = f"{len(parts)} parts ({rows:,} rows) that were written then" if parts else "nothing in it"
     whole = any(part.table == "progress" for part in parts)  # a commit's notes are written after its rows
@@ -127,31 +138,69 @@ def _readable(log: Log) -> list[Commit]:
     return found
 
 
-def _adopted(root: Path, log: Log, number: int, shards: int) -> tuple[list[Part], list[str]]:
-    """The parts that a lost commit must have named, and those that they replaced.
+def _adopted(root: Path, broken: Sequence[int], shards: int) -> dict[int, tuple[list[Part], list[str]]]:
+    """By number of a lost commit, the parts that it must have named, and those that they replaced.
 
-    No commit names them, and they were written between the commits before and after. A part that replaced others is
-    taken only where one of those is gone: otherwise they hold the same rows.
+    No commit names them, and they were written between the commits before and after: as the note in each says, which
+    also tells which belong together, or, where there is none, as the file's time says. Of several lost commits in a
+    row, the first has the parts that were written first, and the last all that are left over: none is left out.
     """
-    commits = {commit.number: commit for commit in _readable(log)}
-    path = log.folder / f"{number:08d}.json"
-    after = commits[number + 1].time if number + 1 in commits else None
-    if (number > 1 and number - 1 not in commits) or (after is None and not path.exists()):
-        return [], []  # several entries are lost: it cannot be told whose a part is
-    begin = datetime.fromisoformat(commits[number - 1].time).timestamp() if number > 1 else 0.0
-    end = datetime.fromisoformat(after).timestamp() if after else path.stat().st_mtime
-    snapshot = Snapshot(tuple(commits.values()))
-    parts: list[Part] = []
-    replaces: list[str] = []
+    log = Log(root / "log")
+    commits = _readable(log)
+    snapshot = Snapshot(tuple(commits))
+    told = {commit.number: _seconds(commit) for commit in commits if commit.message != PLACEHOLDER}
+    together: dict[str, list[tuple[float, Path]]] = {}
     for file in uncommitted(root, snapshot):
-        if file.suffix == ".parquet" and begin - _SLACK <= file.stat().st_mtime <= end:
-            with contextlib.suppress(OSError, pa.ArrowException, KeyError):
-                part = _described(root, file, shards)
-                stood = [] if part.commits is None else _within(snapshot, part)
-                if part.commits is None or any(not (root / one).is_file() for one in stood):
-                    parts.append(part)
-                    replaces += stood
-    return parts, sorted(set(replaces))
+        if _is_part(root, file):
+            with contextlib.suppress(OSError, pa.ArrowException):
+                token, written = origin_of(file) or ("", file.stat().st_mtime)
+                together.setdefault(token, []).append((written, file))
+    found: dict[int, tuple[list[Part], list[str]]] = {number: ([], []) for number in broken}
+    for gap in _gaps(broken):
+        begin = max((time for number, time in told.items() if number < gap[0]), default=0.0) - _SLACK
+        path = log.folder / f"{gap[-1]:08d}.json"
+        last = path.stat().st_mtime if path.exists() else time.time()
+        end = min((time for number, time in told.items() if number > gap[-1]), default=last)
+        # A note has its writer's time, and a file the file server's: only clocks of writers differ among themselves.
+        within = [one for one in together.get("", []) if begin <= one[0] <= end]
+        begun = [token for token, files in together.items() if token and begin <= max(files)[0] <= end + _SLACK]
+        whole = sorted((together.pop(token) for token in begun), key=max)
+        for at, files in enumerate([*whole, within]):
+            parts, replaces = found[gap[min(at, len(gap) - 1)]]
+            for _, file in sorted(files):
+                _adopt(root, snapshot, file, shards, parts, replaces)
+    return found
+
+
+def _adopt(root: Path, snapshot: Snapshot, file: Path, shards: int, parts: list[Part], replaces: list[str]) -> None:
+    """Take a part in; one that replaced others only where one of those is gone: otherwise they hold the same rows."""
+    with contextlib.suppress(OSError, pa.ArrowException):
+        part = _described(root, file, shards)
+        stood = [] if part.commits is None else _within(snapshot, part)
+        if part.commits is None or any(not (root / one).is_file() for one in stood):
+            parts.append(part)
+            replaces += [one for one in stood if one not in replaces]
+
+
+def _seconds(commit: Commit) -> float:
+    return datetime.fromisoformat(commit.time).timestamp()
+
+
+def _gaps(numbers: Sequence[int]) -> list[list[int]]:
+    """Numbers, in order, as runs without a number between."""
+    found: list[list[int]] = []
+    for number in numbers:
+        if found and found[-1][-1] == number - 1:
+            found[-1].append(number)
+        else:
+            found.append([number])
+    return found
+
+
+def _is_part(root: Path, path: Path) -> bool:
+    """Whether a file is where parts are: parts/TABLE/NAME.parquet, and no link to elsewhere."""
+    here = path.suffix == ".parquet" and path.parent.parent == root / "parts" and path.parent.name in SCHEMAS
+    return here and path.resolve().is_relative_to((root / "parts").resolve())
 
 
 def _within(snapshot: Snapshot, part: Part) -> list[str]:
@@ -188,17 +237,23 @@ def _put_right(dataset: Dataset, found: Verified, regions: list[_Region]) -> lis
     said = [_sentence(root, damage, snapshot) for damage in found.damaged]
     parts: list[Part] = []
     replaces = [damage.part.path for damage in found.damaged]
+    stood = snapshot.standing.get("prompts", [])
+    behind = in_step(stood, replaces) - set(replaces)
     with undone(root, parts):
         for damage in found.damaged:
             if damage.readable:
                 with pq.ParquetFile(root / damage.part.path, page_checksum_verification=True) as file:
                     parts += _copied(dataset, file, damage.part, damage.first, damage.readable, regions)
+        for first, part in (one for one in stood if one[1].path in behind):
+            with pq.ParquetFile(root / part.path) as file:
+                parts += _copied(dataset, file, part, first, range(file.num_row_groups), regions)
+            replaces.append(part.path)
         for first, part in _noting(dataset, snapshot, regions, besides=set(replaces)):
             with pq.ParquetFile(root / part.path) as file:
                 parts += _copied(dataset, file, part, first, range(file.num_row_groups), regions)
             replaces.append(part.path)
     for damage in found.damaged:
-        _keep(root, root / damage.part.path)
+        _keep(root, root / damage.part.path, root / "parts")
     if replaces:
         message = f"repair: {len(found.damaged)} damaged parts"
         try:
@@ -207,7 +262,7 @@ def _put_right(dataset: Dataset, found: Verified, regions: list[_Region]) -> lis
             remove(root, parts)
             raise DataError(f"{root}: rows were erased while it was repaired; give the command again") from None
     for damage in found.damaged:
-        (root / damage.part.path).unlink(missing_ok=True)
+        inside(root / damage.part.path, root / "parts").unlink(missing_ok=True)
     return said
 
 
@@ -296,12 +351,12 @@ def _sentence(root: Path, damage: Damage, snapshot: Snapshot) -> str:
 # Files
 
 
-def _keep(root: Path, path: Path) -> None:
+def _keep(root: Path, path: Path, folder: Path) -> None:
     """Give a file a second name in lost+found."""
     if not path.is_file():
         return
-    to = root / LOST / path.relative_to(root)
-    to.parent.mkdir(parents=True, exist_ok=True)
+    inside(path, folder)
+    to = _lost_place(root, path)
     to.unlink(missing_ok=True)
     try:
         os.link(path, to)
@@ -309,16 +364,24 @@ def _keep(root: Path, path: Path) -> None:
         shutil.copy2(path, to)
 
 
+def _lost_place(root: Path, path: Path) -> Path:
+    """Where in lost+found a file goes."""
+    to = root / LOST / path.relative_to(root)
+    inside(to, root / LOST)
+    to.parent.mkdir(parents=True, exist_ok=True)
+    return to
+
+
 def _aside(dataset: Dataset) -> list[str]:
     """Move what belongs to no commit to lost+found, once it is too old to be a writer's at work."""
     root, snapshot = dataset.path, dataset.log.snapshot()
-    moved = 0
+    moved, waiting = 0, emptied(snapshot)
     for path in strays(root, snapshot):
         old = time.time() - path.stat().st_mtime > KEEP.total_seconds()
         hers = path.suffix == ".parquet" and holds_erased(path, path.parent.name, dataset.erased)
-        if old and not hers:  # what is erased must not be kept: `finish` removes it
-            to = root / LOST / path.relative_to(root)
-            to.parent.mkdir(parents=True, exist_ok=True)
-            path.rename(to)
+        mourned = waiting and path.suffix == ".parquet" and free_rows(path)  # verify names it, until it is settled
+        if old and not hers and not mourned:  # what is erased must not be kept: `finish` removes it
+            folders = {"parts", "log", "running"}.intersection(path.relative_to(root).parts[:1])
+            inside(path, root / next(iter(folders), ".")).rename(_lost_place(root, path))
             moved += 1
     return [f"{moved} files that belong to no commit are in {root / LOST} now"] if moved else []

@@ -25,6 +25,9 @@ from prefdata.dataset.parts import COMMIT, SHARDED, digest_of, of_shard, scan
 from prefdata.errors import DataError
 from prefdata.schema import KEYS, SCHEMAS, TARGETS
 
+PLACEHOLDER = "repair: in place of an entry that was damaged"
+"""The message of a commit that repair put in the place of a lost one."""
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -128,7 +131,7 @@ def _readable_commits(root: Path, found: Verified) -> Iterator[Commit]:
             found.add(
                 f"log/{path.name} is missing, though there is a commit {numbers[-1]}: what it added is not there, and "
                 "nothing after it is read. Restore the file from a copy; without one, --repair puts an empty commit in "
-                "its place, with those of its parts that can be told by their time"
+                "its place, with those of its parts that can be told by when they were written"
             )
             continue
         try:
@@ -141,7 +144,7 @@ def _readable_commits(root: Path, found: Verified) -> Iterator[Commit]:
             found.add(
                 f"log/{path.name} ({size:,} bytes) cannot be read: nothing after it is read either. Restore the file "
                 "from a copy; without one, --repair puts an empty commit in its place, with those of its parts that "
-                "can be told by their time"
+                "can be told by when they were written"
             )
 
 
@@ -328,13 +331,55 @@ def _check_leftovers(root: Path, snapshot: Snapshot, found: Verified) -> None:
             wrong=False,
         )
     for path in strays(root, snapshot):
+        lost = free_rows(path) if path.suffix == ".parquet" else ""
+        if lost and (found.broken or emptied(snapshot)):
+            found.add(f"{path.relative_to(root)} belongs to no commit, and holds {lost}: {_way_back(snapshot, found)}")
+            continue
         minutes = (time.time() - path.stat().st_mtime) / 60
         whose = "of a writer that was killed; --repair moves it to lost+found/"
         if minutes * 60 < KEEP.total_seconds():
             whose = "of a writer at work, or of one that was killed; --repair moves it when it is an hour old"
+        if lost:
+            whose = f"it holds {lost}, {whose}. Whoever made them was told that it failed: label or import them again"
         found.add(f"{path.relative_to(root)}, {minutes:,.0f} minutes old, belongs to no commit: {whose}", wrong=False)
     for name in lease.abandoned(root):
         found.add(f"running/{name} is of a process that is gone: the next one takes its place", wrong=False)
+
+
+def _way_back(snapshot: Snapshot, found: Verified) -> str:
+    """What can be done about labels and imports whose log entry is lost."""
+    if found.broken:
+        return "--repair brings them back, if they were written when a lost log entry was"
+    names = ", ".join(f"log/{number:08d}.json" for number in emptied(snapshot))
+    return (
+        f"an empty commit stands in the place of a lost one, which may have been theirs. Restore {names} from a copy; "
+        "without one, label or import these rows again from this file, and move it out of parts/"
+    )
+
+
+def emptied(snapshot: Snapshot) -> list[int]:
+    """Commits that repair put in the place of lost ones, and that name no part."""
+    return [one.number for one in snapshot.commits if one.message == PLACEHOLDER and not one.parts]
+
+
+def free_rows(path: Path) -> str:
+    """The rows of labels and imports in a part, which no run makes again: how many, and whose; empty where none."""
+    try:
+        there = pq.read_schema(path).names
+        if "step" not in there:
+            return ""
+        rows = pl.from_arrow(pq.read_table(path, columns=[one for one in ("step", "annotator") if one in there]))
+    except (OSError, pa.ArrowException):
+        return ""
+    assert isinstance(rows, pl.DataFrame)
+    rows = rows.filter(pl.col("step").str.contains("^(labels|import):"))
+    if rows.is_empty():
+        return ""
+    steps = ", ".join(sorted({name_of(step) or step for step in rows["step"].unique()}))
+    people = rows["annotator"].drop_nulls().unique().sort().to_list() if "annotator" in rows.columns else []
+    more = f" and {len(people) - 5} more" if len(people) > 5 else ""
+    of = f" ({', '.join(people[:5])}{more})" if people else ""
+    return f"{rows.height:,} rows of {path.parent.name} by {steps}{of}"
 
 
 def strays(root: Path, snapshot: Snapshot) -> list[Path]:

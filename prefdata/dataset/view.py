@@ -182,7 +182,7 @@ class View(Mapping[str, pl.LazyFrame]):
         rows, key = self._of_lineage(table, narrowed=narrowed, only=only), KEYS[table]
         if table == "responses":
             rows = rows.filter(pl.col("finish_reason").ne_missing("error"))
-        ids = rows.select(key).collect()[key]
+        ids = rows.select(key).collect()[key].hash()
         if ids.n_unique() == len(ids):  # nearly always: what follows takes as long as all the rest
             return rows
         if table == "annotations":

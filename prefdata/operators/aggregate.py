@@ -24,7 +24,7 @@ from prefdata.operators.evidence import (
     ORDERING,
     VALID,
     coded,
-    comparisons,
+    compared,
     digests,
     directed,
     first_match,
@@ -61,6 +61,7 @@ class Aggregate(TableStep):
 
     reads: ClassVar[frozenset[str]] = frozenset({"annotations"})
     writes: ClassVar[frozenset[str]] = frozenset({CONSENSUS})
+    ordered: ClassVar[bool] = False
     columns: ClassVar[Mapping[str, Sequence[str]]] = {"annotations": EVIDENCE}
     narrows: ClassVar[str | None] = "annotations"
 
@@ -275,55 +276,63 @@ class BradleyTerryConsensus(ScoredAggregate):
         """See `ScoredAggregate.scored`. A response needs `min_valid` lists that compare it with another."""
         number = valid.select(*CONTEXT, "problem").unique(CONTEXT)
         lists = lists_of(valid)
-        named = valid.select("problem", target="target_ids").explode("target").unique()
-        found = comparisons(lists).join(number, on=CONTEXT, nulls_equal=True, how="left", maintain_order="left")
-        ends = pl.concat([found.select("problem", "list", target=end) for end in ("first", "second")])
-        nodes = (
-            ends.group_by("problem", "target")
-            .agg(votes=pl.col("list").n_unique())
-            .sort("problem", "target")
-            .with_columns(pl.int_range(pl.len()).over("problem").alias("place"), pl.len().over("problem").alias("size"))
-        )
-        for end in ("first", "second"):
-            found = found.join(
-                nodes.select("problem", pl.col("target").alias(end), pl.col("place").alias(f"{end}_place"), "size"),
-                on=["problem", end],
-                how="left",
-                maintain_order="left",
-            ).rename({"size": f"{end}_size"})
-        found = found.with_columns(
-            pl.col("annotator").replace_strict(dict(weight), default=1.0, return_dtype=pl.Float64).alias("weight")
-        )
+        heads = lists.heads.join(number, on=CONTEXT, nulls_equal=True, how="left", maintain_order="left")
+        entries = lists.entries.select("list", "target", problem=heads["problem"].gather(lists.entries["list"]))
+        nodes = entries.select("problem", "target").unique().sort("problem", "target").with_row_index("node")
+        on = ["problem", "target"]
+        node = entries.join(nodes, on=on, how="left", maintain_order="left")["node"].to_numpy().astype(np.int64)
+        first, second, p = compared(lists)
+        heard = np.zeros(len(node), dtype=bool)
+        heard[first] = heard[second] = True
+        votes = np.bincount(node[heard], minlength=nodes.height)
+        weights = heads["annotator"].replace_strict(dict(weight), default=1.0, return_dtype=pl.Float64)
+        w = weights.gather(entries["list"].gather(first)).to_numpy()
         scores = np.full(nodes.height, np.nan)
-        enough = nodes["votes"].to_numpy() >= self.min_valid
-        begins = nodes["problem"].search_sorted(nodes["problem"].unique(maintain_order=True)).to_numpy()
         sure: list[pl.DataFrame] = [pl.DataFrame(schema={"problem": pl.Int64, "confidence": pl.Float64})]
-        first_row = dict(zip(nodes["problem"].gather(begins).to_list(), begins.tolist(), strict=True))
-        for members, strengths, covariance in self._fits(found):
-            rows = np.array([first_row[one] for one in members.tolist()])[:, None] + np.arange(strengths.shape[1])
-            theta, confidence = _of_those(strengths, covariance, enough[rows])
+        for rows, strengths, covariance in self._fits(
+            nodes["problem"].to_numpy(), votes, node[first], node[second], p, w
+        ):
+            theta, confidence = _of_those(strengths, covariance, votes[rows] >= self.min_valid)
             scores[rows] = theta
-            sure.append(pl.DataFrame({"problem": members, "confidence": confidence}, nan_to_null=True))
+            members = nodes["problem"].gather(rows[:, 0])
+            sure.append(pl.DataFrame([members, pl.Series("confidence", confidence, nan_to_null=True)]))
         scored = nodes.select("problem", "target", score=pl.Series(scores, nan_to_null=True))
-        return named.join(scored, on=["problem", "target"], how="left"), pl.concat(sure)
+        return scored, pl.concat(sure)
 
-    def _fits(self, found: pl.DataFrame) -> Iterator[tuple[IntArray, FloatArray, FloatArray]]:
-        """Problems of one size, which are solved together: their numbers, strengths and covariances."""
-        problem, size = found["problem"].to_numpy(), found["first_size"].to_numpy().astype(np.int64)
-        i, j = found["first_place"].to_numpy().astype(np.int64), found["second_place"].to_numpy().astype(np.int64)
-        p, w = found["p"].to_numpy(), found["weight"].to_numpy()
-        for n in np.unique(size).tolist():
-            members = np.unique(problem[size == n])
-            at_once = max(_CELLS // (n * n), 1)
+    def _fits(
+        self, problem: IntArray, votes: IntArray, first: IntArray, second: IntArray, p: FloatArray, w: FloatArray
+    ) -> Iterator[tuple[IntArray, FloatArray, FloatArray]]:
+        """Problems of one size, which are solved together.
+
+        Args:
+            problem: [n] of each node, ascending.
+            votes: [n] in how many lists it is compared; nodes without any are in no problem.
+            first: [m] the better or worse node of each comparison.
+            second: [m] the other one.
+            p: [m] P(first is better).
+            w: [m] the weight of each comparison.
+
+        Yields:
+            The nodes [b, k] of the problems, their strengths [b, k] and covariances [b, k, k].
+        """
+        used = np.flatnonzero(votes > 0)
+        begins = np.flatnonzero(np.diff(problem[used], prepend=-1))  # of each problem, among the used nodes
+        sizes = np.diff(np.append(begins, len(used)))
+        place = np.zeros(len(problem), dtype=np.int64)
+        place[used] = np.arange(len(used)) - np.repeat(begins, sizes)
+        which = np.searchsorted(problem[used][begins], problem[first])
+        for k in np.unique(sizes).tolist():
+            members = np.flatnonzero(sizes == k)
+            at_once = max(_CELLS // (k * k), 1)
             for chunk in (members[start : start + at_once] for start in range(0, len(members), at_once)):
-                here = np.flatnonzero((size == n) & (problem >= chunk[0]) & (problem <= chunk[-1]))
-                base = np.searchsorted(chunk, problem[here]) * n * n
-                won, lost = base + i[here] * n + j[here], base + j[here] * n + i[here]
-                cells = len(chunk) * n * n
-                wins = np.bincount(won, weights=w[here] * p[here], minlength=cells).astype(np.float64)
-                wins += np.bincount(lost, weights=w[here] * (1 - p[here]), minlength=cells)
-                theta, covariance, _ = bradley_terry_batch(wins.reshape(-1, n, n), prior=self.prior)
-                yield chunk, theta, covariance
+                here = np.flatnonzero((sizes[which] == k) & (which >= chunk[0]) & (which <= chunk[-1]))
+                base = np.searchsorted(chunk, which[here]) * k * k
+                i, j = place[first[here]], place[second[here]]
+                cells = len(chunk) * k * k
+                wins = np.bincount(base + i * k + j, weights=w[here] * p[here], minlength=cells).astype(np.float64)
+                wins += np.bincount(base + j * k + i, weights=w[here] * (1 - p[here]), minlength=cells)
+                theta, covariance, _ = bradley_terry_batch(wins.reshape(-1, k, k), prior=self.prior)
+                yield used[begins[chunk][:, None] + np.arange(k)], theta, covariance
 
 
 def _of_those(strengths: FloatArray, covariance: FloatArray, kept: NDArray[np.bool_]) -> tuple[FloatArray, FloatArray]:

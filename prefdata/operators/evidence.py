@@ -6,7 +6,7 @@ Aggregation, pairing and the report rest on these three questions, so they are a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -20,12 +20,16 @@ from prefdata.operators.row_ids import json_of, json_text, row_ids
 from prefdata.schema import canonical_json
 
 IntArray = NDArray[np.int64]
+FloatArray = NDArray[np.float64]
 
 ORDERING = ("score", "measure", "compare", "rank", "choose")
 """The protocols whose scores put responses in an order."""
 
 CONTEXT = ["group_id", "prompt_id", "aspect"]
 """Within these, and nowhere else, responses are compared with one another."""
+
+_AT_ONCE = 1 << 17
+"""Rows whose texts are held at once."""
 
 EVIDENCE = (
     *("prompt_id", "aspect", "target", "target_ids", "protocol", "scores", "labels", "annotator", "criterion_id"),
@@ -128,18 +132,12 @@ def lists_of(annotations: pl.DataFrame) -> Lists:
     Args:
         annotations: rows of `annotations`; those that are not valid are left out.
     """
-    rows = annotations.filter(VALID & pl.col("protocol").is_in(ORDERING)).sort("annotation_id")
+    rows = annotations.filter(VALID & pl.col("protocol").is_in(ORDERING))
     head = [*CONTEXT, "annotator", "source", "protocol"]
     scale = [*head, "criterion_id", "replicate"]
     single = (pl.col("target_ids").list.len() == 1) & pl.col("protocol").is_in(["score", "measure"])
-    index = pl.col("list").cast(pl.Int64)
-    alone = rows.filter(~single).with_row_index("list").with_columns(index)
-    joined = (
-        rows.filter(single)
-        .sort(*scale, "annotation_id")
-        .with_columns(list=pl.struct(scale).rle_id())
-        .with_columns(index + len(alone))
-    )
+    alone = rows.filter(~single).sort("annotation_id").with_columns(list=pl.int_range(pl.len()))
+    joined = coded(rows.filter(single), scale, "list").with_columns(pl.col("list") + alone.height)
     heads = pl.concat([alone.select(head), joined.filter(pl.col("list").is_first_distinct()).select(head)])
     entry = [pl.col("list", "annotation_id"), pl.col("target_ids").alias("target"), pl.col("scores").alias("score")]
     entries = (
@@ -147,7 +145,8 @@ def lists_of(annotations: pl.DataFrame) -> Lists:
         .explode("target", "score")
         .sort("list", "target", "score", "annotation_id")
     )
-    if not entries.select("list", "target").is_duplicated().any():
+    repeated = (pl.col("list") == pl.col("list").shift()) & (pl.col("target") == pl.col("target").shift())
+    if not entries.select(repeated.any()).item():
         return Lists(heads, entries.with_columns(annotation_ids=pl.concat_list("annotation_id")).drop("annotation_id"))
     code = entries.select(pl.struct("list", "target").rle_id()).to_series().to_numpy()
     merged = entries.group_by("list", "target", maintain_order=True).agg(annotation_ids="annotation_id")
@@ -170,8 +169,8 @@ def pairs_within(sizes: IntArray) -> tuple[IntArray, IntArray]:
     return first[order], second[order]
 
 
-def comparisons(lists: Lists) -> pl.DataFrame:
-    """Every comparison that the lists state.
+def compared(lists: Lists) -> tuple[IntArray, IntArray, FloatArray]:
+    """Every comparison that the lists state, list by list.
 
     A comparison keeps its probability; other scores say first (p = 1), second (0) or equal (0.5). A `choose` says
     nothing within the chosen nor within the rest.
@@ -180,25 +179,32 @@ def comparisons(lists: Lists) -> pl.DataFrame:
         lists: see `lists_of`.
 
     Returns:
+        Two rows of `entries`, of one list and in its order, and P(the first is better); each [n].
+    """
+    which, score = lists.entries["list"].to_numpy(), lists.entries["score"].to_numpy()
+    i, j = pairs_within(np.bincount(which, minlength=lists.heads.height).astype(np.int64))
+    soft, choice = ((lists.heads["protocol"] == name).to_numpy()[which[i]] for name in ("compare", "choose"))
+    p = np.where(soft, score[i], 0.5 + 0.5 * np.sign(score[i] - score[j]))
+    says = ~(choice & (p == 0.5))
+    return i[says], j[says], p[says]
+
+
+def comparisons(lists: Lists) -> pl.DataFrame:
+    """Every comparison that the lists state, see `compared`, with its names.
+
+    Args:
+        lists: see `lists_of`.
+
+    Returns:
         list, group_id, prompt_id, aspect, annotator, source, protocol, first, second, p: P(first is better). first and
         second are response ids in alphabetical order, which says nothing about the order shown.
     """
-    entries = lists.entries
-    sizes = np.bincount(entries["list"].to_numpy(), minlength=lists.heads.height).astype(np.int64)
-    i, j = pairs_within(sizes)
-    score = entries["score"].to_numpy()
-    which = entries["list"].to_numpy()[i]
-    protocol = lists.heads["protocol"].gather(which)
-    soft = (protocol == "compare").to_numpy()
-    p = np.where(soft, score[i], 0.5 + 0.5 * np.sign(score[i] - score[j]))
+    i, j, p = compared(lists)
+    which, target = lists.entries["list"].gather(i), lists.entries["target"]
     found = lists.heads.select(pl.all().gather(which)).with_columns(
-        pl.Series("list", which),
-        pl.Series("first", entries["target"].gather(i)),
-        pl.Series("second", entries["target"].gather(j)),
-        pl.Series("p", p),
+        which.alias("list"), target.gather(i).alias("first"), target.gather(j).alias("second"), pl.Series("p", p)
     )
-    silent = (pl.col("protocol") == "choose") & (pl.col("p") == 0.5)
-    return found.filter(~silent).select("list", *CONTEXT, "annotator", "source", "protocol", "first", "second", "p")
+    return found.select("list", *CONTEXT, "annotator", "source", "protocol", "first", "second", "p")
 
 
 def coded(rows: pl.DataFrame, columns: Sequence[str], name: str) -> pl.DataFrame:
@@ -215,7 +221,7 @@ def digests(rows: pl.DataFrame, code: str, counts: pl.Expr, asked: Any) -> pl.Da
     What is said and not its revision: a label that is corrected and set back gives the old consensus its old name.
 
     Args:
-        rows: annotations with a column `code`, sorted by annotation_id within it.
+        rows: annotations sorted by `code` and annotation_id.
         code: the column of numbers to group by.
         counts: which rows were used; a number with none is named by the settings alone.
         asked: the settings, which are part of the name.
@@ -224,7 +230,20 @@ def digests(rows: pl.DataFrame, code: str, counts: pl.Expr, asked: Any) -> pl.Da
         The column `code`, and `read`.
     """
     content = pl.struct("annotation_id", "target_ids", "scores", "labels").struct.json_encode()
-    said = rows.select(code, said=pl.when(counts).then(content))
-    texts = said.group_by(code, maintain_order=True).agg(pl.col("said").drop_nulls())
-    text = json_of(pl.col("said").list.join("\n"))
-    return texts.select(code).with_columns(row_ids(texts, "read", json_text(canonical_json(asked)), text).alias("read"))
+    text, settings = json_of(pl.col("said").list.join("\n")), json_text(canonical_json(asked))
+    made = [pl.DataFrame(schema={code: rows.schema[code], "read": pl.String})]
+    for part in _in_parts(rows, code):  # these texts take more room than what they are made from
+        said = part.select(code, said=pl.when(counts).then(content))
+        texts = said.group_by(code, maintain_order=True).agg(pl.col("said").drop_nulls())
+        made.append(texts.select(code).with_columns(row_ids(texts, "read", settings, text).alias("read")))
+    return pl.concat(made)
+
+
+def _in_parts(rows: pl.DataFrame, code: str) -> Iterator[pl.DataFrame]:
+    """Rows that are sorted by `code`, some at a time, those of one code together."""
+    start = 0
+    while start < rows.height:
+        last = rows[code][min(start + _AT_ONCE, rows.height) - 1]
+        stop = int(rows[code].search_sorted(last, "right"))
+        yield rows.slice(start, stop - start)
+        start = stop

@@ -245,6 +245,7 @@ class Pair(TableStep):
     reads: ClassVar[frozenset[str]] = frozenset({"annotations", CONSENSUS, "responses", "prompts"})
     writes: ClassVar[frozenset[str]] = frozenset({"preferences"})
     prefers_consensus: ClassVar[bool] = True
+    ordered: ClassVar[bool] = False
     columns: ClassVar[Mapping[str, Sequence[str]]] = {
         "annotations": EVIDENCE,
         "responses": ("prompt_id", "text", "media"),

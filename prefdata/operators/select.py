@@ -95,6 +95,7 @@ class Where(TableStep):
     """
 
     reads: ClassVar[frozenset[str]] = frozenset({"prompts", "responses", "annotations", CONSENSUS, "preferences"})
+    ordered: ClassVar[bool] = False
     writes: ClassVar[frozenset[str]] = frozenset({"drops"})
 
     table: Literal["responses", "prompts", "annotations", "preferences"] = Field(
@@ -171,6 +172,7 @@ class Threshold(TableStep):
 
     reads: ClassVar[frozenset[str]] = frozenset({"annotations", CONSENSUS, "responses"})
     writes: ClassVar[frozenset[str]] = frozenset({"drops"})
+    ordered: ClassVar[bool] = False
     columns: ClassVar[Mapping[str, Sequence[str]]] = {
         "annotations": EVIDENCE,
         "responses": (),

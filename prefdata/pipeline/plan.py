@@ -20,11 +20,13 @@ from prefdata.engines import RequestCache, call_id_of, revised
 from prefdata.engines.base import Answer, Engine, Reply, Request
 from prefdata.pipeline.commits import StepResult
 from prefdata.pipeline.display import Display
+from prefdata.pipeline.fingerprint import Resolved
+from prefdata.pipeline.pieces import Piece
 from prefdata.pipeline.progress import GONE, last_runs, note
 from prefdata.pipeline.run import make_engines, run_blocking
 from prefdata.pipeline.runtime import Options, Runtime
 from prefdata.pipeline.spec import Pipeline, engine_names, load
-from prefdata.pipeline.step import GroupStep, Sink
+from prefdata.pipeline.step import Sink
 
 CHARACTERS_PER_TOKEN = 4
 """Rough, for English; the plan says that its tokens are an estimate."""
@@ -198,15 +200,20 @@ class _DryRuntime(Runtime):
 
     async def _run_step(self, position: int, done: StepResult) -> None:
         step = self.resolved[position].step
-        rest = (later.step for later in self.resolved[position:])
-        if isinstance(step, Sink) or not any(isinstance(later, GroupStep) or engine_names(later) for later in rest):
-            return  # nothing is asked from here on: what would be computed need not be known
+        if isinstance(step, Sink):
+            return
         unknown = any(plan.calls for plan in self.asker.plans.values())
         if unknown and "drops" in step.writes:
             self.asker.inexact = True
             self._undrop(self.resolved[position].fingerprint)
             return
         await super()._run_step(position, done)
+
+    def _pieces(self, resolved: Resolved) -> list[Piece]:
+        """Where nothing is asked any more, one piece shows whether the step works; there is nothing to count."""
+        place = self.resolved.index(resolved)
+        asks = any(engine_names(later.step) for later in self.resolved[place:])
+        return super()._pieces(resolved)[: None if asks else 1]
 
     def _undrop(self, fingerprint: str) -> None:
         """Take back what a filter dropped in earlier runs: with other rows before it, it might drop none of it."""

@@ -31,7 +31,7 @@ from prefdata.pipeline.executor import Errand, Executor, InProcess, Processes
 from prefdata.pipeline.failures import LOG_HINT, blamed
 from prefdata.pipeline.fingerprint import Resolved, lineage_of, resolve
 from prefdata.pipeline.made import checked, timeless
-from prefdata.pipeline.pieces import pieces
+from prefdata.pipeline.pieces import Piece, pieces
 from prefdata.pipeline.progress import AskAgain, digests, order_of, readable
 from prefdata.pipeline.spec import Pipeline
 from prefdata.pipeline.step import GroupStep, Sink, SourceStep, Step, TableStep
@@ -253,8 +253,12 @@ class Runtime:
             self._commits.rows(made, work.todo, work.digests, done)
         self._commits.notes(work.notes, done)
 
+    def _pieces(self, resolved: Resolved) -> list[Piece]:
+        """What a column step is to work on."""
+        return pieces(self.dataset.snapshot)
+
     async def _run_columns(self, resolved: Resolved, lineage: Lineage, done: StepResult) -> None:
-        step, todo = resolved.step, pieces(self.dataset.snapshot)
+        step, todo = resolved.step, self._pieces(resolved)
         assert isinstance(step, TableStep)
         work = ColumnWork(
             self.dataset,

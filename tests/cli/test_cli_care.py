@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 from collections.abc import Callable
@@ -102,3 +103,27 @@ def test_verify(command: Command, made: Path) -> None:
     assert command("run", "mine.yaml").code == 0
     assert command("verify", "runs/mine").code == 0
     assert (made / "lost+found/parts/responses" / part.name).stat().st_size == 100
+
+
+@pytest.mark.parametrize(
+    "arguments", [("compact",), ("erase", "--user", "anna", "--yes"), ("verify", "--repair")], ids=lambda one: one[0]
+)
+def test_a_folder_that_cannot_be_written_to_is_a_sentence(
+    command: Command, made: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", "runs/mine/running/.x.tmp")
+
+    monkeypatch.setattr("prefdata.dataset.lease.write_synced", refuse)
+    said = command(arguments[0], "runs/mine", *arguments[1:])
+    assert said.code == 1 and "Traceback" not in said.err and "Errno" not in said.err
+    assert "runs/mine cannot be written to (" in " ".join(said.err.split())
+
+
+def test_erase_announces_the_answers_of_responses_too(
+    command: Command, made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
+    said = " ".join(command("erase", "runs/mine", "--user", "anna").err.split())
+    assert "the answers of 8 calls, those that sampled responses included" in said
+    assert "that other datasets asked for about the same prompts" in said

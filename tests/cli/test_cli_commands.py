@@ -187,7 +187,7 @@ MISTAKES = [
     (("run", "helo"), "no file and no recipe 'helo'; did you mean 'hello'?"),
     (("run", "mine.yaml", "--set", "sampel.n=3"), "there is no step 'sampel'; did you mean 'sample'?"),
     (("run", "mine.yaml", "--budget", "ten"), "a budget is an amount and a unit"),
-    (("run", "mine.yaml", "--retry", "unread"), "the statuses are abstain, failed"),
+    (("run", "mine.yaml", "--retry", "unread"), "what may be asked again is abstain, failed, refused"),
     (("run", "mine.yaml", "--dataset", "full"), "full is not empty and holds no dataset: name a new folder"),
     (("plan", "mine.yaml", "--set", "sample.n=many"), "mine.yaml, line 15, step 'sample': key 'n' is 'many'"),
     (("plan", "mine.yaml", "--set", "select.where.keep=n_token > 3"), "does not have; did you mean 'n_tokens'?"),

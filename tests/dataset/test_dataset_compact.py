@@ -22,7 +22,7 @@ from prefdata.dataset import Dataset, Plan, StepRecord
 from prefdata.dataset.closure import Target
 from prefdata.dataset.compact import compact
 from prefdata.dataset.erase import erase
-from prefdata.dataset.lease import hold
+from prefdata.dataset.lease import COMPACT, ERASE, REPAIR, hold
 from prefdata.dataset.log import Log
 from prefdata.dataset.parts import COMMIT, PartWriter
 from prefdata.errors import DataError
@@ -264,8 +264,8 @@ def test_a_full_disk_leaves_nothing_behind(line: Line, monkeypatch: pytest.Monke
 
 
 def test_one_at_a_time_and_not_beside_an_erase(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("compact", "erase", "repair"):
-        with hold(line.path, name), pytest.raises(DataError, match=f"{name} is at work"):
+    for name in (COMPACT, ERASE, REPAIR):
+        with hold(line.path, name), pytest.raises(DataError, match=f"{name.removeprefix('care:')} is at work"):
             compact(line.ds)
     ds, finish, erased = line.ds, PartWriter.finish, []
 

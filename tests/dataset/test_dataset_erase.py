@@ -18,7 +18,7 @@ from prefdata.dataset import Dataset, StepRecord
 from prefdata.dataset.closure import Target
 from prefdata.dataset.compact import compact
 from prefdata.dataset.erase import Erasure, erase, reach
-from prefdata.dataset.lease import hold
+from prefdata.dataset.lease import COMPACT, ERASE, REPAIR, hold
 from prefdata.dataset.log import Log
 from prefdata.engines import RequestCache
 from prefdata.errors import DataError
@@ -299,7 +299,7 @@ def test_who_is_not_there_is_a_sentence_with_near_ones(line: Line) -> None:
 def test_not_beside_a_run_and_no_run_beside_it(line: Line) -> None:
     with hold(line.path, "line"), pytest.raises(DataError, match="a run of line is at work on it"):
         gone_for_good(line.ds, ANNA)
-    with hold(line.path, "compact"), pytest.raises(DataError, match="compact is at work on it"):
+    with hold(line.path, COMPACT), pytest.raises(DataError, match="compact is at work on it"):
         gone_for_good(line.ds, ANNA)
     gone_for_good(line.ds, ANNA)
 
@@ -366,9 +366,34 @@ def test_columns_and_types_of_parts_stay(line: Line) -> None:
             assert part.commits is None or part.commits[0] == first
 
 
-@pytest.mark.parametrize("name", ["erase", "repair"])
+@pytest.mark.parametrize("name", [ERASE, REPAIR])
 def test_a_run_is_kept_out_while_rows_are_erased(line: Line, name: str) -> None:
-    with hold(line.path, name), pytest.raises(DataError, match=f"{name} is at work on it"):
+    with hold(line.path, name), pytest.raises(DataError, match=f"{name.removeprefix('care:')} is at work on it"):
         line.run()
-    with hold(line.path, "compact"):
+    with hold(line.path, COMPACT):
         assert line.run().usage.calls == 0
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+def test_the_order_of_prompts_holds_though_a_commit_spans_compacted_parts(tmp_path: Path, shards: int) -> None:
+    ds = Dataset.create(tmp_path / "ds", shards=shards)
+    for start in (0, 40):
+        rows = [
+            {**prompt([message("user", f"Number {start + n}")]), "user_id": f"u{start + n}", "step": "import:a@1"}
+            for n in range(40)
+        ]
+        record = StepRecord("import:a@1", "import:a", "import")
+        ds.commit({"prompts": rows}, "prompts", steps=[record])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("prefdata.dataset.compact.rows_per_group", lambda _: 5)
+        patch.setattr("prefdata.dataset.compact._worth_it", lambda *_: True)
+        compact(ds, target_bytes=1500)
+    parts = [part for _, part in ds.snapshot.standing["prompts"]]
+    assert len(parts) > 3 * shards
+    before = ds.rows("prompts").collect()["user_id"].to_list()
+    erase(ds, Target("user", "u3"), lambda *_: 0)
+    before.remove("u3")
+    assert ds.rows("prompts").collect()["user_id"].to_list() == before
+    erase(ds, Target("user", "u50"), lambda *_: 0)
+    before.remove("u50")
+    assert ds.rows("prompts").collect()["user_id"].to_list() == before

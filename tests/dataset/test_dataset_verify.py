@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from care_texts import all_rows, all_views
@@ -19,7 +22,9 @@ from prefdata.dataset.closure import Target
 from prefdata.dataset.compact import compact
 from prefdata.dataset.erase import erase
 from prefdata.dataset.lease import hold
+from prefdata.dataset.leftovers import remove
 from prefdata.dataset.log import Log, Part
+from prefdata.dataset.parts import PartWriter
 from prefdata.dataset.repair import repair
 from prefdata.dataset.verify import Verified, verify
 from prefdata.errors import DataError
@@ -162,7 +167,10 @@ def test_labels_that_are_lost_are_named_and_can_come_again(aged: Callable[[int],
         ("prose", "labels"),
     ],
 )
-def test_a_lost_log_entry(aged: Callable[[int], Line], how: str, which: str) -> None:
+def test_a_lost_log_entry_of_parts_that_have_nothing_but_their_files_time(
+    aged: Callable[[int], Line], how: str, which: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("prefdata.dataset.repair.origin_of", lambda _: None)
     line = aged(3)
     before, last = line.live(), line.ds.snapshot.number
     tables = {c.number: {part.table for part in c.parts} for c in line.ds.snapshot.commits}
@@ -198,6 +206,94 @@ def test_a_lost_log_entry(aged: Callable[[int], Line], how: str, which: str) -> 
     assert verify(line.path).sound
     assert line.live() == before  # its parts were told by their time
     assert (line.path / "lost+found/log" / path.name).exists() == (how != "deleted")
+
+
+def copied_without_times(line: Line, to: Path) -> Dataset:
+    shutil.copytree(line.path, to, copy_function=shutil.copyfile)
+    return Dataset(to)
+
+
+def of_labels(ds: Dataset) -> list[int]:
+    return [commit.number for commit in ds.snapshot.commits if commit.message.endswith("labels")]
+
+
+@pytest.mark.parametrize("row", [1, 2], ids=["one entry", "two in a row"])
+def test_a_lost_log_entry_after_a_copy_that_lost_the_times(
+    aged: Callable[[int], Line], tmp_path: Path, row: int
+) -> None:
+    line = aged(3)
+    response = line.ds.responses.head(2).collect()["response_id"].to_list()
+    for score, one in enumerate(response):
+        line.ds.label([{"target_ids": [one], "protocol": "score", "annotator": "human:z", "scores": [float(score)]}])
+    line.ds.commit({}, "something later")
+    before, rows = line.live(), all_rows(line.ds)
+    for number in of_labels(line.ds)[-row:]:
+        ds = copied_without_times(line, tmp_path / f"copy-{number}")
+        lost = range(number, number + row) if row == 1 else of_labels(line.ds)[-2:]
+        assert len(lost) == row
+        for one in lost:
+            (ds.path / f"log/{one:08d}.json").unlink()
+        said = wrong(verify(ds.path))
+        assert any("1 rows of annotations by labels:labels (human:z)" in text for text in said)
+        assert len(repair(ds.path)) == row
+        assert verify(ds.path).sound
+        assert all_rows(Dataset(ds.path)) == rows  # each with its commit
+    assert line.live() == before
+
+
+def test_labels_of_which_nothing_tells_the_commit_are_named_until_it_is_settled(
+    aged: Callable[[int], Line], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = aged(1)
+    line.ds.commit({}, "something later")
+    number = of_labels(line.ds)[0]
+    ds = copied_without_times(line, tmp_path / "copy")
+    entry = ds.path / f"log/{number:08d}.json"
+    content = entry.read_bytes()
+    paths = [part["path"] for part in json.loads(content)["parts"]]
+    entry.unlink()
+    for path in paths:
+        os.utime(ds.path / path, (time.time() - HOURS * 1000,) * 2)
+    with monkeypatch.context() as patch:
+        patch.setattr("prefdata.dataset.repair.origin_of", lambda _: None)
+        (said,) = repair(ds.path)
+    assert "with nothing in it" in said and all((ds.path / path).exists() for path in paths)
+    found = verify(ds.path)
+    assert not found.sound and not found.broken
+    (text,) = [text for text in wrong(found) if "belongs to no commit" in text]
+    assert "rows of annotations by labels:labels (human:" in text and f"Restore log/{entry.name} from a copy" in text
+    entry.write_bytes(content)
+    assert verify(ds.path).sound
+
+
+def test_what_leads_out_of_the_parts_is_never_removed(line: Line, tmp_path: Path) -> None:
+    outside = tmp_path / "precious.parquet"
+    outside.write_text("precious")
+    link = line.path / "parts/responses/link.parquet"
+    link.symlink_to(outside)
+    with pytest.raises(DataError, match="leads out of"):
+        remove(line.path, [Part("responses", "parts/responses/link.parquet", 1)])
+    with pytest.raises(DataError, match="leads out of"):
+        line.ds._unlink([Part("responses", "parts/../../precious.parquet", 1)])
+    os.utime(outside, (time.time() - HOURS,) * 2)
+    with pytest.raises(DataError, match="leads out of"):
+        repair(line.path)
+    assert outside.read_text() == "precious" and link.is_symlink()
+
+
+def test_a_part_that_is_given_up_on_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = PartWriter(tmp_path, "prompts", pa.schema([("step", pa.string())]))
+    file = writer._file
+
+    class Full:
+        def close(self) -> None:
+            file.close()
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(writer, "_file", Full())
+    with pytest.raises(ZeroDivisionError), writer:
+        _ = 1 / 0
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def test_a_newer_version_is_not_judged(line: Line) -> None:
