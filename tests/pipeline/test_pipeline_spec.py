@@ -152,7 +152,9 @@ def test_a_file_that_is_no_text(tmp_path: Path) -> None:
         load(tmp_path / "mine.yaml")
 
 
-@pytest.mark.parametrize(("option", "sentence"), [("retry", "--retry unread: the statuses"), ("budget", "a budget")])
+@pytest.mark.parametrize(
+    ("option", "sentence"), [("retry", "--retry unread: what may be asked again"), ("budget", "a budget")]
+)
 def test_a_bad_option_is_a_sentence(tmp_path: Path, option: str, sentence: str) -> None:
     value: object = ["unread"] if option == "retry" else "ten dollars"
     with pytest.raises(PipelineError, match=sentence):
