@@ -184,8 +184,7 @@ def write(
     if not writer.order:
         frames = [all_lists(frames)]
     left_out: Counter[str] = Counter()
-    rows = Runs(out.parent, writer.order, writer.conversational, writer.defaults)
-    with rows:
+    with Runs(out.parent, writer.order, writer.conversational, writer.defaults) as rows:
         try:
             for frame in frames:
                 made, reasons = writer.make(frame, asked)
@@ -199,18 +198,24 @@ def write(
             raise DataError(f"{out} would hold no row of {format!r}: {why}")
         if writer.schema is None:
             write_llamafactory(next(rows.in_order()), out)
-            return Written(rows.height, left_out, out)
-        footer = {
-            **meta,
-            "format": f"{format}/{VERSION}",
-            "left_out": json.dumps(dict(sorted(left_out.items())), ensure_ascii=False),
-        }
-        if writer.templated:
-            footer["template"] = Path(template).name if template is not None else "none"
-        kinds = {
-            name: messages_type(rows.message_keys if name == "prompt" else ["role", "content"])
-            for name in writer.conversational
-        }
-        schema = file_schema(rows.columns, writer.schema, kinds)
-        write_parquet(rows.in_order(), schema, out, footer, rows.size // rows.height)
+        else:
+            footer = _footer(meta, format, left_out, template)
+            write_parquet(rows.in_order(), _schema(writer, rows), out, footer, rows.size // rows.height)
         return Written(rows.height, left_out, out)
+
+
+def _footer(meta: Mapping[str, str], format: str, left_out: Counter[str], template: str | None) -> dict[str, str]:
+    counted = json.dumps(dict(sorted(left_out.items())), ensure_ascii=False)
+    footer = {**meta, "format": f"{format}/{VERSION}", "left_out": counted}
+    if WRITERS[format].templated:
+        footer["template"] = Path(template).name if template is not None else "none"
+    return footer
+
+
+def _schema(writer: Writer, rows: Runs) -> pa.Schema:
+    assert writer.schema is not None
+    kinds = {
+        name: messages_type(rows.message_keys if name == "prompt" else ["role", "content"])
+        for name in writer.conversational
+    }
+    return file_schema(rows.columns, writer.schema, kinds)

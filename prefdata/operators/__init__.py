@@ -1,5 +1,27 @@
 """The operators between import and export: one module each."""
 
-from prefdata.operators import aggregate, export, ingest, pair, report, sample, select, split
+from prefdata.operators import (
+    aggregate,
+    aggregate_bradley_terry,
+    aggregate_majority,
+    export,
+    ingest,
+    pair,
+    report,
+    sample,
+    select,
+    split,
+)
 
-__all__ = ["aggregate", "export", "ingest", "pair", "report", "sample", "select", "split"]
+__all__ = [
+    "aggregate",
+    "aggregate_bradley_terry",
+    "aggregate_majority",
+    "export",
+    "ingest",
+    "pair",
+    "report",
+    "sample",
+    "select",
+    "split",
+]

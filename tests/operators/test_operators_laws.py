@@ -17,7 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from operator_shapes import consensus, copy_of, frame, response, run, said, scores_by_target
 
-from prefdata.operators.aggregate import Aggregate, BradleyTerryConsensus, Majority, Mean
+from prefdata.operators.aggregate import Aggregate, Mean
+from prefdata.operators.aggregate_bradley_terry import BradleyTerryConsensus
+from prefdata.operators.aggregate_majority import Majority
 from prefdata.operators.pair import Pair, preferences_from
 from prefdata.operators.select import Threshold
 from prefdata.schema import Row

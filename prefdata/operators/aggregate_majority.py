@@ -1,0 +1,124 @@
+"""Consensus by majority: of labels, and of comparisons."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from prefdata.operators.aggregate import VERDICT, Aggregate
+from prefdata.operators.evidence import CONTEXT, VALID, coded, digests
+from prefdata.pipeline.registry import step
+from prefdata.pipeline.step import Context
+
+
+@step("aggregate.majority")
+class Majority(Aggregate):
+    """The most frequent verdict: over labels for each response, over comparisons for each pair.
+
+    A comparison's verdict is first, second or tie. The two orders of one comparison by one annotator (same criterion
+    and replicate) are merged to one vote first: the same response in both orders wins, anything else is a tie. Where
+    two verdicts are equally frequent there is no majority, and the row abstains. The confidence is the winner's share
+    of the votes. Annotations of other protocols are left out and counted.
+    """
+
+    def consensus(self, rows: pl.DataFrame, context: Context) -> pl.DataFrame:
+        """Rows of protocol compare (scores 1 and 0, or 0.5 each) and label (one response each)."""
+        other = rows.filter(~pl.col("protocol").is_in(["compare", "label"]))
+        if len(other):
+            kinds = ", ".join(sorted(other["protocol"].unique().to_list()))
+            context.log(f"{len(other)} annotations are neither labels nor comparisons ({kinds}): left out")
+        compared = self._compared(rows.filter(pl.col("protocol") == "compare"))
+        return pl.concat([compared, self._labelled(rows.filter(pl.col("protocol") == "label"))])
+
+    def _compared(self, rows: pl.DataFrame) -> pl.DataFrame:
+        ends = rows.filter(pl.col("target_ids").list.len() == 2).with_columns(
+            low=pl.col("target_ids").list.min(), high=pl.col("target_ids").list.max()
+        )
+        ends = coded(ends, [*CONTEXT, "low", "high"], "problem")
+        if ends.is_empty():
+            return pl.DataFrame(schema=VERDICT)
+        read = digests(ends, "problem", VALID, self.asked())
+        winner = self._winners(_merged_orders(ends.filter(VALID)))
+        low = pl.col("verdict").replace_strict({"low": 1.0, "tie": 0.5, "high": 0.0}, return_dtype=pl.Float64)
+        return (
+            ends.unique("problem", keep="first", maintain_order=True)
+            .join(read, on="problem", how="left", maintain_order="left")
+            .join(winner, on="problem", how="left", maintain_order="left")
+            .with_columns(
+                target_ids=pl.concat_list("low", "high"),
+                protocol=pl.lit("compare"),
+                scores=pl.when(pl.col("verdict").is_not_null()).then(pl.concat_list(low, 1 - low)),
+                labels=pl.lit(None, pl.List(pl.String)),
+                confidence="share",
+            )
+            .select(list(VERDICT))
+        )
+
+    def _labelled(self, rows: pl.DataFrame) -> pl.DataFrame:
+        count, targets = pl.col("labels").list.len(), pl.col("target_ids").list.len()
+        # One label for each target; or several labels of one target, which are one verdict, whatever their order.
+        aligned, several = count == targets, (targets == 1) & (count > 1)
+        said = (pl.col("status") == "ok") & (aligned | several).fill_null(False)
+        verdicts = (
+            pl.when(~said).then(None).when(several).then(pl.concat_list(_one_verdict())).otherwise(pl.col("labels"))
+        )
+        silent = pl.col("target_ids").list.eval(pl.lit(None, dtype=pl.String).repeat_by(pl.len()).explode())
+        each = rows.with_columns(verdict=pl.coalesce(verdicts, silent), named=pl.col("target_ids")).explode(
+            "verdict", "named"
+        )
+        each = coded(each, [*CONTEXT, "named"], "problem")
+        if each.is_empty():
+            return pl.DataFrame(schema=VERDICT)
+        given = pl.col("verdict").is_not_null()
+        read = digests(each, "problem", given, self.asked())
+        winner = self._winners(each.filter(given).group_by("problem", "verdict").len("votes"))
+        return (
+            each.drop("verdict")
+            .unique("problem", keep="first", maintain_order=True)
+            .join(read, on="problem", how="left", maintain_order="left")
+            .join(winner, on="problem", how="left", maintain_order="left")
+            .with_columns(
+                target_ids=pl.concat_list("named"),
+                protocol=pl.lit("label"),
+                scores=pl.lit(None, pl.List(pl.Float64)),
+                labels=pl.col("verdict").str.split(_SEPARATOR),
+                confidence="share",
+            )
+            .select(list(VERDICT))
+        )
+
+    def _winners(self, votes: pl.DataFrame) -> pl.DataFrame:
+        """problem, verdict and share of the verdicts that have the most votes, out of `min_valid` or more.
+
+        Args:
+            votes: problem, verdict, votes. Where two have the most there is no winner.
+        """
+        most = pl.col("votes") == pl.col("votes").max().over("problem")
+        return (
+            votes.with_columns(total=pl.col("votes").sum().over("problem"))
+            .filter(most & (pl.col("total") >= self.min_valid))
+            .filter(pl.len().over("problem") == 1)
+            .select("problem", "verdict", share=pl.col("votes") / pl.col("total"))
+        )
+
+
+_SEPARATOR = "\x1f"
+
+
+def _one_verdict() -> pl.Expr:
+    return pl.col("labels").list.sort().list.join(_SEPARATOR)
+
+
+def _merged_orders(valid: pl.DataFrame) -> pl.DataFrame:
+    """problem, verdict (low, tie, high) and votes, after merging the two orders of each comparison."""
+    forward = pl.col("target_ids").list.first() == pl.col("low")
+    margin = (pl.col("scores").list.first() - pl.col("scores").list.last()).sign()
+    unit = ["problem", "annotator", "criterion_id", "replicate"]
+    votes = valid.select(
+        *unit, "annotation_id", forward=forward, vote=pl.when(forward).then(margin).otherwise(-margin)
+    ).sort(*unit, "forward", "vote", "annotation_id")
+    # The k-th of one order meets the k-th of the other; what has no partner is a vote by itself.
+    votes = votes.with_columns(k=pl.int_range(pl.len()).over(*unit, "forward"))
+    merged = votes.group_by(*unit, "k").agg(least=pl.col("vote").min(), most=pl.col("vote").max())
+    vote = pl.when(pl.col("least") == pl.col("most")).then(pl.col("least")).otherwise(0.0)
+    verdict = vote.replace_strict({1.0: "low", 0.0: "tie", -1.0: "high"}, return_dtype=pl.String)
+    return merged.select("problem", verdict=verdict).group_by("problem", "verdict").len("votes")
