@@ -1,6 +1,7 @@
 """The operator `judge`, one module per kind of annotator. Importing this registers the steps `judge.*`."""
 
-from .card import Card, load_card, shipped_cards
+from prefdata.cards import Card, load_card, shipped_cards
+
 from .compare import Compare
 from .label_probs import LabelProbs
 from .likelihood import Likelihood

@@ -11,13 +11,13 @@ from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from prefdata.cards import Card, card_file, card_of, is_path, load_card
 from prefdata.engines.base import Answer, Capability, Engine, Reply, Request
 from prefdata.errors import PrefdataError
 from prefdata.pipeline.context import NotKeptError
 from prefdata.pipeline.step import Context, GroupStep
 from prefdata.schema import Row, Rows, canonical_json, message, now
 
-from .card import Card, card_file, card_of, is_path, load_card
 from .frame import REMINDER, TEMPLATE
 
 _T = TypeVar("_T")

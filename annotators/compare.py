@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from prefdata.cards import Orders
 from prefdata.engines.base import Engine, Reply
 from prefdata.operators.sample import gather_all, seed_of
 from prefdata.pipeline.registry import step
@@ -15,7 +16,6 @@ from prefdata.pipeline.step import Context, Group
 from prefdata.schema import Row, Rows, annotation, make_id
 
 from .asking import TextJudge, annotator_name, ask_until_read, completed
-from .card import Orders
 from .frame import compare_message, compare_schema
 from .parse import Verdict, parse_verdict
 

@@ -13,10 +13,9 @@ from collections.abc import Sequence
 from itertools import count
 from typing import Any
 
+from prefdata.cards import Aspect, Card
 from prefdata.render import render, transcript
 from prefdata.schema import Row, make_id
-
-from .card import Aspect, Card
 
 TEMPLATE = 1
 """Raise it when the wording here changes: it is part of what was asked, and so of every id."""

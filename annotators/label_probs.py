@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
+from prefdata.cards import Orders
 from prefdata.engines.base import Answer, Capability, Engine, Request
 from prefdata.operators.sample import gather_all
 from prefdata.pipeline.registry import step
@@ -15,7 +16,6 @@ from prefdata.pipeline.step import Context, Group
 from prefdata.schema import Row, Rows, annotation, message
 
 from .asking import CardStep, annotator_name, completed, meta, status_of
-from .card import Orders
 from .compare import Pairs, comparisons
 from .frame import label_message
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from .card import Scale
+from prefdata.cards import Scale
 
 _TAGS = r"(?:think|thinking|thought|reasoning|reflection)"
 _BLOCK = re.compile(rf"<{_TAGS}>.*?</{_TAGS}>", re.DOTALL | re.IGNORECASE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from prefdata.cards import Aspect
 from prefdata.engines.base import Engine, Reply
 from prefdata.operators.sample import gather_all, seed_of
 from prefdata.pipeline.registry import step
@@ -11,7 +12,6 @@ from prefdata.pipeline.step import Context, Group
 from prefdata.schema import Row, Rows, annotation
 
 from .asking import Outcome, TextJudge, annotator_name, ask_until_read, completed
-from .card import Aspect
 from .frame import score_message, score_schema
 from .parse import parse_scores
 

@@ -305,7 +305,7 @@ def engines() -> Iterator[str]:
 def cards() -> Iterator[str]:
     """The fields of a card."""
     from prefdata.annotators import shipped_cards
-    from prefdata.annotators.card import Aspect, Card, Output, Scale
+    from prefdata.cards import Aspect, Card, Output, Scale
 
     yield _CARDS
     yield "Shipped: " + ", ".join(f"`{name}`" for name in shipped_cards()) + " (in `annotators/cards/`)."

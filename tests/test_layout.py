@@ -17,7 +17,20 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 FLOORS = [
-    *("errors", "schema", "render", "dataset", "stats", "lm", "engines", "pipeline", "formats", "operators", "report"),
+    *(
+        "errors",
+        "schema",
+        "render",
+        "dataset",
+        "stats",
+        "lm",
+        "engines",
+        "pipeline",
+        "cards",
+        "formats",
+        "operators",
+        "report",
+    ),
     *("api", "train", "cli"),
 ]
 """The core from the ground floor up: a module imports what stands before it here, or beside it in its own package."""

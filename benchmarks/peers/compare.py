@@ -88,8 +88,8 @@ def make_prompts(path: Path, cases: int, changed: int | None = None) -> None:
 
 def make_judgements(prompts: Path, path: Path) -> None:
     """The questions that our judge makes of these prompts, for the peers."""
-    from prefdata.annotators.card import load_card
     from prefdata.annotators.frame import compare_message
+    from prefdata.cards import load_card
     from prefdata.formats import read
 
     rows, card = read("ranked", prompts).rows, load_card("helpfulness")

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prefdata.annotators import load_card
-from prefdata.annotators.card import Card
 from prefdata.annotators.frame import compare_message, framed, label_message, neutralise, score_message, visible
+from prefdata.cards import Card
 from prefdata.schema import Row, message, prompt
 
 HOSTILE = [

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from prefdata.annotators.card import Scale
 from prefdata.annotators.parse import parse_scores, parse_verdict
+from prefdata.cards import Scale
 
 FIVE = {"overall": Scale()}
 TEN = {"overall": Scale(min=1, max=10)}

@@ -9,7 +9,7 @@ import yaml
 from pydantic import ValidationError
 
 from prefdata.annotators import Compare, Score, load_card, shipped_cards
-from prefdata.annotators.card import Aspect, Card, Scale
+from prefdata.cards import Aspect, Card, Scale
 from prefdata.errors import PipelineError
 
 TEXT = """

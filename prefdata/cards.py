@@ -1,4 +1,4 @@
-"""Cards: what to judge and how, as YAML, so that a new judge needs no code.
+"""Cards: what to judge and how, as YAML, so that a new judge needs no code. Models and people read the same ones.
 
 A card is content: its hash is part of the annotator's name (`judge:llama/helpfulness@1a2b3c4d`) and the whole of it
 goes into the fingerprint of the step that uses it. Comments and formatting of the file change neither.
@@ -21,6 +21,9 @@ from prefdata.schema import Row, canonical_json, clean, make_id
 
 Orders = Literal["both", "one", "random"]
 Visible = Literal["prompt", "system", "context", "condition", "references"]
+
+SHIPPED = "prefdata.annotators"
+"""The package whose folder `cards/` holds the cards that come with prefdata: data, which is read and never imported."""
 
 _MOST_BYTES = 1_000_000
 
@@ -204,7 +207,7 @@ class Card(_Part):
 
 def shipped_cards() -> list[str]:
     """The names of the cards that come with prefdata."""
-    folder = files(__package__) / "cards"
+    folder = files(SHIPPED) / "cards"
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
@@ -230,7 +233,7 @@ def load_card(card: str, folder: Path | None = None) -> Card:
                 f"there is no card {card!r}{nearest(card, known)} (shipped: {', '.join(known)}; "
                 f"your own: give the path of its file, for example ./{card}.yaml)"
             )
-        return _read((files(__package__) / "cards" / f"{card}.yaml").read_bytes(), f"{card}.yaml")
+        return _read((files(SHIPPED) / "cards" / f"{card}.yaml").read_bytes(), f"{card}.yaml")
     path = card_file(card, folder)
     if path.stat().st_size > _MOST_BYTES:
         raise PipelineError(f"card: {card} has more than {_MOST_BYTES:,} bytes; that is no card")
