@@ -17,7 +17,7 @@ setup: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[local,train,dev]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[local,train,ui,dev]"
 	$(BIN)/prefdata models fetch $(MODEL)
 	touch $(STAMP)
 

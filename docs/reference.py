@@ -74,6 +74,18 @@ Written by `prefdata export DATASET --format FORMAT --out FILE`, and by the step
 `exports/`. A Parquet file's footer names its format (`lists/1`), the commit, and what was left out and why. The folder
 gets a dataset card, and loads with `datasets.load_dataset(folder)`. A column that no row fills may be left out.
 """
+_FORMATS_LABELS = """## Out, for labelling tools
+
+These take the live prompts, responses and annotations, and no preferences. What people said becomes labels in the tool,
+what others said predictions or suggestions. A consensus and a split are left out: they are computed anew.
+
+Whatever the tool has no place for (models, ids, conditions, seconds, names of annotators) rides along with each task
+under the key `prefdata`: of Label Studio in `data`, of Argilla in `metadata`. On the way back what the tool shows is
+what counts: a row that rode along is taken while the texts and its answer are unchanged, a changed answer is a new one,
+and one that is gone is counted. So an export that is imported again adds nothing, and new labels find their responses.
+Whoever may look at the raw data of a task in the tool sees there who wrote what, and what others said: to label blind,
+export before there are labels, or use the labelling page.
+"""
 _TRAINING = """# Training
 
 `prefdata train --data FILE --model MODEL --loss LOSS --out DIR`, or `prefdata train FILE.yaml` with any of the options;
@@ -356,7 +368,7 @@ def arrow(kind_: pa.DataType) -> str:
 
 def formats() -> Iterator[str]:
     """What is read and written."""
-    from prefdata.formats import READERS, WRITERS
+    from prefdata.formats import LABEL_WRITERS, READERS, WRITERS
 
     yield _FORMATS_IN
     for name, reader in READERS.items():
@@ -378,6 +390,9 @@ def formats() -> Iterator[str]:
             columns = ((f"`{field.name}`", messages.get(field.name) or arrow(field.type)) for field in writer.schema)
             yield from rows(("column", "type"), columns)
             yield ""
+    yield _FORMATS_LABELS
+    for name, label_writer in LABEL_WRITERS.items():
+        yield from (f"### {name}", "", f"A row is {label_writer.describes}.", "", label_writer.beside, "")
 
 
 def training() -> Iterator[str]:

@@ -69,13 +69,22 @@ HEAVY = {
     "openai",
     "aiohttp",
     "orjson",
+    "sqlalchemy",
+    "fastapi",
+    "argon2",
 }
 """Imported inside the functions that use them, so that the command line answers at once."""
 
-COMES_WITH = {"huggingface_hub": "transformers", "jinja2": "torch"}
+COMES_WITH = {"huggingface_hub": "transformers", "jinja2": "torch", "starlette": "fastapi"}
 """Imported modules that are no requirement of ours but of the one that is named."""
 
-DISTRIBUTIONS = {"yaml": "pyyaml", "vl_convert": "vl-convert-python"}
+DISTRIBUTIONS = {
+    "argon2": "argon2-cffi",
+    "markdown_it": "markdown-it-py",
+    "mdit_py_plugins": "mdit-py-plugins",
+    "vl_convert": "vl-convert-python",
+    "yaml": "pyyaml",
+}
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""The labelling application: not built yet."""
+"""The labelling application: people make preference data in a web page, and no label is lost."""

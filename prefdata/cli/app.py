@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.metadata import entry_points
+
 import typer
 
 from prefdata.cli import care, data, models, runs, show, training
@@ -25,3 +27,5 @@ app.command("import")(data.import_)
 app.add_typer(runs.recipes, name="recipes")
 app.add_typer(models.models, name="models")
 app.add_typer(models.cache, name="cache")
+for point in sorted(entry_points(group="prefdata.commands"), key=lambda one: one.name):
+    point.load().register(app)  # commands of plugins; their modules import nothing heavy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -66,6 +67,9 @@ def erase(
     annotator: Annotated[str | None, typer.Option(help="Who annotated: human:ann-07.", show_default=False)] = None,
     prompt: Annotated[str | None, typer.Option(help="One prompt, by its id.", show_default=False)] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    store: Annotated[
+        str | None, typer.Option(help="Where labels are kept, if not in the dataset's folder.", show_default=False)
+    ] = None,
 ) -> None:
     """Erase a user, an annotator or a prompt, and all that rests on it, at every commit. It never comes back.
 
@@ -87,7 +91,10 @@ def erase(
         count = finish(opened)
     if count:
         output.print(f"{count:,} files removed that an erase which was stopped had left")
+    beside = [point.load()(opened, named[0], store) for point in entry_points(group="prefdata.erase")]
     _print_reach(dataset, named[0], reach(opened, named[0]))
+    for sentence in filter(None, (one.reach() for one in beside)):
+        errors.print(f"  {escape(sentence)}")
     if not yes and not typer.confirm("Erase?", err=True):
         errors.print("nothing was erased")
         raise typer.Exit(1)
@@ -97,10 +104,13 @@ def erase(
             done = erase_from(opened, named[0], cache.forget)
     finally:
         cache.close()
+    told = [one.erase() for one in beside]
     output.print(
         f"erased: {_counts(done.reach)}; {done.forgotten:,} answers in the request cache forgotten, {done.files:,} "
         "files written anew or removed. The next run of each pipeline follows, and asks nothing for what is gone"
     )
+    for sentence in filter(None, told):
+        output.print(escape(sentence))
 
 
 def _print_reach(dataset: Path, target: Target, found: Reach) -> None:

@@ -14,7 +14,12 @@ Folder = Annotated[Path, typer.Argument(help="The dataset's folder.", show_defau
 
 
 def import_(
-    format: Annotated[str, typer.Argument(help="prompts, ranked, hh-rlhf, oasst, ukpconvarg, trl-pairs, prefdata.")],
+    format: Annotated[
+        str,
+        typer.Argument(
+            help="prompts, tasks, ranked, trl-pairs, label-studio, argilla, hh-rlhf, oasst, ukpconvarg, prefdata."
+        ),
+    ],
     source: Annotated[Path, typer.Argument(help="A file or folder; for prefdata another dataset.")],
     dataset: Folder,
     strict: Annotated[bool, typer.Option("--strict", help="Take nothing where a row cannot be read.")] = False,
@@ -36,7 +41,9 @@ def import_(
 
 def export(
     dataset: Folder,
-    format: Annotated[str, typer.Option(help="trl-pairs, trl-pairs-conversational, lists, unpaired, ...")],
+    format: Annotated[
+        str, typer.Option(help="trl-pairs, trl-pairs-conversational, lists, unpaired, label-studio, argilla, ...")
+    ],
     out: Annotated[Path, typer.Option(help="The file to write.")],
     from_step: Annotated[str | None, typer.Option("--from", help="STEP or PIPELINE/STEP: only what it made.")] = None,
     view: Annotated[str, typer.Option(help="The named view whose drops hold beside main's.")] = "main",
@@ -44,7 +51,7 @@ def export(
     ties: Annotated[bool, typer.Option("--ties", help="Write pairs of equal worth too, with p 0.5.")] = False,
     from_lists: Annotated[bool, typer.Option("--from-lists", help="unpaired: from winners and losers.")] = False,
 ) -> None:
-    """Write the live preferences as a training file.
+    """Write the live preferences as a training file, or prompts, responses and annotations for a labelling tool.
 
     Example: `prefdata export runs/mine --format trl-pairs --out exports/pairs.parquet`
     """

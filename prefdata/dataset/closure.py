@@ -43,6 +43,8 @@ class Target:
             },
             "prompt": {"prompts": "prompt_id"},
         }[self.kind]
+        if self.kind == "annotator" and self.name.startswith("human:"):
+            columns["responses"] = "model"  # what a person wrote: edited responses
         return pl.col(columns[table]).eq_missing(self.name) if table in columns else None
 
 

@@ -329,14 +329,23 @@ class Dataset:
         order = ["revision", COMMIT] if table == "annotations" else [COMMIT]
         return {row[KEYS[table]]: row for row in found.sort(order, maintain_order=True).collect().to_dicts()}
 
-    def label(self, rows: Iterable[Mapping[str, Any]], *, store: str = "labels") -> list[str]:
+    def label(
+        self,
+        rows: Iterable[Mapping[str, Any]],
+        *,
+        store: str = "labels",
+        beside: Mapping[str, Sequence[Row]] | None = None,
+    ) -> list[str]:
         """Add human labels, or correct them: a label of the same task and person is the next revision of the old one.
 
         Args:
             rows: rows of `annotations`, at least target_ids, protocol, annotator, and scores or labels or text. A task
                 is its targets, protocol and aspect, unless `key` names it. target, group_id and prompt_id are looked
-                up; prompt_id stays null where the targets stand under different prompts.
+                up; prompt_id stays null where the targets stand under different prompts. A row that states its
+                `revision` is left out where that one is there already: so the same labels can be added twice.
             store: the name of where they come from.
+            beside: rows of `responses` that people wrote, `criteria` and `annotators`; those that are new go into the
+                same commit.
 
         Returns:
             The annotation ids, in order.
@@ -344,7 +353,7 @@ class Dataset:
         Raises:
             DataError: a target that the dataset does not have, or scores that do not fit; nothing is added then.
         """
-        return labels.label(self, rows, store)
+        return labels.label(self, rows, store, beside or {})
 
     def unlabel(self, ids: Iterable[str], *, store: str = "labels") -> int:
         """Take labels away, with all their revisions; return how many there were."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from prefdata.dataset.dataset import Dataset
 
 
-def label(dataset: Dataset, rows: Iterable[Mapping[str, Any]], store: str) -> list[str]:
+def label(
+    dataset: Dataset, rows: Iterable[Mapping[str, Any]], store: str, beside: Mapping[str, Sequence[Row]]
+) -> list[str]:
     """See `Dataset.label`."""
     step = f"labels:{store}"
     if isinstance(rows, Mapping | str):
@@ -25,6 +27,10 @@ def label(dataset: Dataset, rows: Iterable[Mapping[str, Any]], store: str) -> li
     for row in given:
         row["target_ids"] = [] if row.get("target_ids") is None else [*row["target_ids"]]  # a Series will do
     known = _contexts(dataset, {one for row in given for one in row["target_ids"]})
+    known |= {
+        row["response_id"]: {"target": "response", "group_id": row["group_id"], "prompt_id": row["prompt_id"]}
+        for row in beside.get("responses", ())
+    }
     made: list[Row] = []
     for number, row in enumerate(given, start=1):
         person, task = row.get("annotator"), row.pop("key", None)
@@ -35,22 +41,47 @@ def label(dataset: Dataset, rows: Iterable[Mapping[str, Any]], store: str) -> li
             task = [row["prompt_id"], sorted(row["target_ids"]), row["protocol"], row["aspect"]]
         made.append({**row, "annotation_id": make_id("label", store, task, person), "step": step, "replicate": 0})
     check_annotations(made, "label")
-    old = dataset.latest("annotations", [row["annotation_id"] for row in made])
-    stamp = datetime.now(UTC)
-    for row in made:
-        before = old.get(row["annotation_id"])
-        row["revision"] = before["revision"] + 1 if before else 1
-        row.setdefault("created_at", stamp)
-        old[row["annotation_id"]] = row
+    ids = [row["annotation_id"] for row in made]
+    made = _revised(dataset, made)
     hidden = set(dataset.view().dropped.filter(pl.col("table") == "annotations")["id"])
     back = [
         {**drop("annotations", row, reason="labelled again", restore=True), "step": step}
         for row in made
         if row["annotation_id"] in hidden
     ]
+    new = {table: _new(dataset, table, rows, step) for table, rows in beside.items()}
     record = StepRecord(step=step, name=step, kind="labels")
-    dataset.commit({"annotations": made, "drops": back}, f"{len(made)} labels", steps=[record])
-    return [row["annotation_id"] for row in made]
+    if made or any(new.values()):
+        dataset.commit({"annotations": made, "drops": back, **new}, f"{len(made)} labels", steps=[record])
+    return ids
+
+
+def _revised(dataset: Dataset, rows: Iterable[Row]) -> list[Row]:
+    """The rows with the revision of each; those that are there already, by the revision that they state, left out."""
+    made = list(rows)
+    known = {
+        one: row["revision"] for one, row in dataset.latest("annotations", [r["annotation_id"] for r in made]).items()
+    }
+    stamp, kept = datetime.now(UTC), []
+    for row in made:
+        before = known.get(row["annotation_id"], 0)
+        if row.get("revision") is None:
+            row["revision"] = before + 1
+        elif row["revision"] <= before:
+            continue
+        row.setdefault("created_at", stamp)
+        known[row["annotation_id"]] = row["revision"]
+        kept.append(row)
+    return kept
+
+
+def _new(dataset: Dataset, table: str, rows: Sequence[Row], step: str) -> list[Row]:
+    """Those of `rows` that are not there yet, each once."""
+    key = KEYS[table]
+    fresh = {row[key]: row if table in ("criteria", "annotators") else {**row, "step": step} for row in rows}
+    for one in dataset.latest(table, list(fresh)):
+        del fresh[one]
+    return list(fresh.values())
 
 
 def _about(row: Mapping[str, Any], known: Mapping[str, Row], number: int) -> Row:

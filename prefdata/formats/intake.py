@@ -131,7 +131,10 @@ class Intake:
 
         When it was made is not known, so `created_at` stays null: reading a source twice gives equal rows.
         """
-        row = schema.annotation(created_at=None, **columns)
+        self.annotation_row(schema.annotation(created_at=None, **columns))
+
+    def annotation_row(self, row: Row) -> None:
+        """Take an annotation that is a row already; one of an equal id is counted and left out."""
         if self._add(self.annotations, row["annotation_id"], row) is not row:
             self.leave_out("annotation twice")
 

@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from prefdata.errors import DataError
+from prefdata.formats.argilla import read_argilla
 from prefdata.formats.hh_rlhf import read_hh_rlhf
 from prefdata.formats.intake import Imported, Reader
+from prefdata.formats.label_studio import read_label_studio
 from prefdata.formats.oasst import read_oasst
 from prefdata.formats.prompts import read_prompts
 from prefdata.formats.ranked import read_ranked
 from prefdata.formats.source import suggestion
+from prefdata.formats.tasks import read_tasks
 from prefdata.formats.trl_pairs import read_trl_pairs
 from prefdata.formats.ukpconvarg import read_ukpconvarg
 
@@ -23,6 +26,9 @@ READERS: dict[str, Reader] = {
     "oasst": read_oasst,
     "ukpconvarg": read_ukpconvarg,
     "trl-pairs": read_trl_pairs,
+    "tasks": read_tasks,
+    "label-studio": read_label_studio,
+    "argilla": read_argilla,
 }
 """Every format that can be read, by the name that `prefdata import` and `ingest` know."""
 

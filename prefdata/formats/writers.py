@@ -12,6 +12,7 @@ import polars as pl
 import pyarrow as pa
 
 from prefdata.errors import DataError
+from prefdata.formats.argilla_records import write_argilla
 from prefdata.formats.columns import (
     LISTS,
     PAIRS,
@@ -22,6 +23,8 @@ from prefdata.formats.columns import (
     file_schema,
     messages_type,
 )
+from prefdata.formats.label_studio import write_label_studio
+from prefdata.formats.labelling import LabelWriter, tasks_of
 from prefdata.formats.llamafactory import llamafactory_from_lists, write_llamafactory
 from prefdata.formats.pairs import pairs_from_lists
 from prefdata.formats.parquet import write_parquet
@@ -126,16 +129,40 @@ WRITERS: dict[str, Writer] = {
     ),
     "llamafactory": Writer("one pair, as LLaMA-Factory reads it", lambda lists, asked: llamafactory_from_lists(lists)),
 }
-"""Every format that can be written, by the name that `prefdata export` knows."""
+"""Every format of preferences that can be written, by the name that `prefdata export` knows."""
+
+LABEL_WRITERS: dict[str, LabelWriter] = {
+    "label-studio": LabelWriter(
+        "one task of Label Studio: a prompt with the responses that are judged together, and what was said of them",
+        "JSON, with the configuration of the labelling interface in `NAME.xml` beside it.",
+        write_label_studio,
+    ),
+    "argilla": LabelWriter(
+        "one record of Argilla 2: a prompt with the responses that are judged together, and what was said of them",
+        "JSON as `dataset.records.to_json` writes it, with the settings of the dataset in `NAME.settings.json` beside "
+        "it: `rg.Settings.from_json`, then `dataset.records.from_json`.",
+        write_argilla,
+    ),
+}
+"""Every format of prompts, responses and annotations that can be written: for tools in which people label."""
+
+
+def format_names() -> list[str]:
+    """All that can be written; a plugin may have added to them."""
+    return [*WRITERS, *LABEL_WRITERS]
 
 
 def name_problem(format: str, out: PurePath) -> str | None:
     """Why a file of this name would not be read as the format that it holds; None where it is.
 
     Args:
-        format: a key of WRITERS.
+        format: a key of WRITERS or LABEL_WRITERS.
         out: the file.
     """
+    if format in LABEL_WRITERS:
+        return (
+            None if out.suffix.lower() == ".json" else f"{format!r} is written as JSON; name a file that ends in .json"
+        )
     if WRITERS[format].schema is None:
         return None if out.suffix.lower() == ".json" else "LLaMA-Factory goes by the end of the name; let it be .json"
     if out.suffix.lower() == ".parquet":
@@ -202,6 +229,27 @@ def write(
             footer = _footer(meta, format, left_out, template)
             write_parquet(rows.in_order(), _schema(writer, rows), out, footer, rows.size // rows.height)
         return Written(rows.height, left_out, out)
+
+
+def write_labels(view: Mapping[str, pl.LazyFrame], format: str, out: Path) -> Written:
+    """Write prompts, responses and annotations for a labelling tool. The file appears whole or not at all.
+
+    Args:
+        view: the live tables.
+        format: a key of LABEL_WRITERS.
+        out: the file; replaced if it is there.
+
+    Raises:
+        DataError: the file's name does not go with the format, it cannot be written, or it would hold no row.
+    """
+    problem = name_problem(format, out)
+    if problem and not out.is_dir():
+        raise DataError(f"{out}: {problem}")
+    left_out: Counter[str] = Counter()
+    tasks = tasks_of(view, left_out)
+    if not tasks:
+        raise DataError(f"{out} would hold no row of {format!r}: there are no prompts")
+    return Written(LABEL_WRITERS[format].write(tasks, out), left_out, out)
 
 
 def _footer(meta: Mapping[str, str], format: str, left_out: Counter[str], template: str | None) -> dict[str, str]:

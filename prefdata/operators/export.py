@@ -14,7 +14,16 @@ from pydantic import Field, model_validator
 from prefdata.dataset import View
 from prefdata.dataset.log import name_of
 from prefdata.errors import DataError
-from prefdata.formats import WRITERS, Written, name_problem, training_lists, write, write_card
+from prefdata.formats import (
+    LABEL_WRITERS,
+    Written,
+    format_names,
+    name_problem,
+    training_lists,
+    write,
+    write_card,
+    write_labels,
+)
 from prefdata.operators.pair import preferences_from
 from prefdata.pipeline.pieces import EVERYTHING, pieces
 from prefdata.pipeline.registry import STEPS, nearest, step
@@ -38,12 +47,13 @@ def export_view(
     """Write the live preferences of a view as one training file, and the card of the folder that it lies in.
 
     Where no live step makes preferences, imported and human annotations are paired in memory by the rule `list`, and
-    `say` is told so. Where one does and made none, nothing else is taken in their place.
+    `say` is told so. Where one does and made none, nothing else is taken in their place. A format of
+    `prefdata.formats.LABEL_WRITERS` takes the live prompts, responses and annotations, and no preferences.
 
     Args:
         view: the live tables.
         out: the file.
-        format: one of `prefdata.formats.WRITERS`.
+        format: one of `prefdata.formats.format_names`.
         template: a model whose chat template makes the prompts of standard formats.
         ties: write pairs of equal worth too, with p 0.5.
         from_lists: `unpaired` only: take winners and losers of ranked lists.
@@ -53,9 +63,16 @@ def export_view(
     Raises:
         DataError: an unknown format, a file's name that does not fit it, or nothing to write.
     """
-    if format not in WRITERS:
-        raise DataError(f"there is no format {format!r}{nearest(format, WRITERS)} (there are: {', '.join(WRITERS)})")
+    known = format_names()
+    if format not in known:
+        raise DataError(f"there is no format {format!r}{nearest(format, known)} (there are: {', '.join(known)})")
     unusable: Counter[str] = Counter()
+    if format in LABEL_WRITERS:
+        if template is not None or ties or from_lists:
+            raise DataError(f"{format!r} holds what was said and no pairs: leave out template, ties and from_lists")
+        if isinstance(view, View) and view.lineage.narrow.get("preferences") is not None:
+            raise DataError(f"{format!r} holds no preferences, of which `from` names a maker: leave it out")
+        return _told(write_labels(view, format, out), unusable, format, say)
     sources = _Sources(view)
     if sources.any_preferences():
         lists = sources.live(unusable)
@@ -67,7 +84,12 @@ def export_view(
     written = write(
         lists, format, out, template=template, ties=ties, from_lists=from_lists, meta={**(meta or {}), "format": format}
     )
-    left_out = unusable + written.left_out
+    return _told(written, unusable, format, say)
+
+
+def _told(written: Written, unusable: Counter[str], format: str, say: Callable[[str], None]) -> Written:
+    """Say what was written, and put it into the folder's card."""
+    left_out, out = unusable + written.left_out, written.path
     say(f"{written.rows:,} rows in {out}")
     for reason, count in sorted(left_out.items()):
         say(f"{count:,} left out: {reason}")
@@ -198,8 +220,8 @@ class Export(Sink):
         path = PurePosixPath(self.path)
         if path.is_absolute() or ".." in path.parts or self.path.startswith("~"):
             raise ValueError("path stays below the dataset's exports/: name a file, without '..' or '~'")
-        if self.format not in WRITERS:
-            raise ValueError(f"there is no format {self.format!r}{nearest(self.format, WRITERS)}")
+        if self.format not in (known := format_names()):
+            raise ValueError(f"there is no format {self.format!r}{nearest(self.format, known)}")
         if problem := name_problem(self.format, path):
             raise ValueError(f"path {self.path!r}: {problem}")
         return self

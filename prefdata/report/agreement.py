@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import polars as pl
 
 from prefdata.operators.evidence import matching
 from prefdata.report.numbers import Entry, share
 from prefdata.report.verdicts import Verdicts, numbered
-from prefdata.stats import krippendorff_alpha, order_agreement
+from prefdata.stats import cohen_kappa, kappa_interval, order_agreement
 
 MOST_COUPLES = 60
 """So many couples of annotators are compared, those that share the most pairs first."""
@@ -15,13 +17,14 @@ MOST_COUPLES = 60
 MOST_MEETINGS = 5_000_000
 """Joining the verdicts on every pair with one another may make so many rows; beyond, fewer annotators and prompts."""
 
+_DISCRETE = 12
+"""Kappa of scores is given where at most so many different ones occur."""
+
 ACTIVE = 200
 """How many annotators meet then, the most active ones."""
 
-CONSENSUS = "consensus"
 
-
-def agreement(verdicts: Verdicts, notes: list[str]) -> list[Entry]:
+def agreement(verdicts: Verdicts, notes: list[str], most: int | None = None) -> list[Entry]:
     """Every two annotators on the pairs that both judged under one aspect.
 
     `n` counts the pairs on which both decided, `percent` is the share of those that they order alike, `kappa` Cohen's
@@ -31,10 +34,12 @@ def agreement(verdicts: Verdicts, notes: list[str]) -> list[Entry]:
     Args:
         verdicts: see `verdicts_of`.
         notes: gets a sentence on what was left out.
+        most: so many entries at most; MOST_COUPLES unless given.
 
     Returns:
-        At most MOST_COUPLES entries {a, b, aspect, n, percent, kappa, low, high, ...}, a before b in the alphabet.
+        Entries {a, b, aspect, n, percent, kappa, low, high, ...}, a before b in the alphabet.
     """
+    most = MOST_COUPLES if most is None else most
     pairs = numbered(verdicts.by_annotator).unique(["pair", "annotator"], keep="first", maintain_order=True)
     pairs = _few_enough(pairs.select("pair", "group_id", "annotator", "aspect", "verdict"), notes)
     names, aspects = (pairs[column].unique().sort() for column in ("annotator", "aspect"))
@@ -46,12 +51,12 @@ def agreement(verdicts: Verdicts, notes: list[str]) -> list[Entry]:
     decided = (pl.col("verdict") != 0) & (pl.col("verdict_b") != 0)
     counts = met.group_by(couple).agg(shared=pl.len(), n=decided.sum())
     counts = counts.sort(["shared", "n", *couple], descending=[True, True, False, False, False])
-    if counts.height > MOST_COUPLES:
+    if counts.height > most:
         notes.append(
-            f"{counts.height:,} couples of annotators share a pair; agreement is given for the {MOST_COUPLES} that "
-            "share the most."
+            f"{counts.height:,} couples of annotators share a pair; agreement is given for the {most} that share "
+            "the most."
         )
-    kept = counts.head(MOST_COUPLES)
+    kept = counts.head(most)
     parts = met.join(kept, on=couple, how="semi").sort("pair").partition_by(couple, as_dict=True)
     made = []
     for a, b, aspect, shared, n in kept.iter_rows():
@@ -105,31 +110,53 @@ def _meetings(pairs: pl.DataFrame) -> pl.DataFrame:
     return sizes.group_by("group_id").agg(pl.col("rows").sum()).sort("group_id")
 
 
-def alpha(verdicts: Verdicts) -> list[Entry]:
-    """Krippendorff's alpha (nominal: first, tie, second) of the annotators under each aspect.
+def score_agreement(given: pl.DataFrame, most: int | None = None) -> list[Entry]:
+    """Every two annotators on the responses that both scored on one scale.
 
-    Over all annotators but consensus, which rests on the others, and over those of each source that has several.
+    `percent` is the share of equal scores; `kappa` has quadratic weights over the points of the scale that occur (all
+    whole numbers between them), `low` and `high` are its bootstrap interval over prompts.
+
+    Args:
+        given: see `prefdata.report.alpha.scores`.
+        most: so many entries at most, those with the most shared responses first; MOST_COUPLES unless given.
+
+    Returns:
+        {a, b, aspect, scale, n, percent, kappa, low, high}, a before b in the alphabet.
     """
-    pairs = numbered(verdicts.by_annotator.filter(pl.col("source") != CONSENSUS))
-    pairs = pairs.unique(["pair", "annotator"], keep="first", maintain_order=True)
+    couples = []
+    for (aspect, scale, _), rows in given.partition_by("aspect", "scale", "apart", as_dict=True).items():
+        points = _points(rows["value"].unique().sort().to_list())
+        by = {name: part for (name,), part in rows.partition_by("annotator", as_dict=True).items()}
+        for a, b in combinations(sorted(by), 2):
+            both = by[a].select("unit", "value", "group_id").join(by[b].select("unit", "value"), on="unit").sort("unit")
+            if both.height:
+                couples.append((-both.height, str(aspect), str(scale or ""), a, b, scale, points, both))
+    couples.sort(key=lambda one: one[:5])
     made = []
-    for (aspect,), rows in sorted(pairs.partition_by("aspect", as_dict=True).items()):
-        sources = sorted(rows.partition_by("source", as_dict=True).items())
-        named: list[tuple[str, pl.DataFrame]] = [("all", rows), *((str(source), part) for (source,), part in sources)]
-        for over, part in named if len(sources) > 1 else named[:1]:
-            raters = part["annotator"].n_unique()
-            if raters > 1:
-                value = krippendorff_alpha(part["pair"], part["annotator"], part["verdict"])
-                made.append(
-                    {
-                        "aspect": aspect,
-                        "over": over,
-                        "alpha": value,
-                        "annotators": raters,
-                        "pairs": int((part.group_by("pair").len()["len"] > 1).sum()),
-                    }
-                )
+    for _, aspect, _, a, b, scale, points, both in couples[: MOST_COUPLES if most is None else most]:
+        left, right = both["value"].to_list(), both["value_right"].to_list()
+        ends = points and kappa_interval(left, right, "quadratic", categories=points, units=both["group_id"])
+        made.append(
+            {
+                "a": a,
+                "b": b,
+                "aspect": aspect,
+                "scale": scale,
+                "n": both.height,
+                "percent": sum(u == v for u, v in zip(left, right, strict=True)) / both.height,
+                "kappa": cohen_kappa(left, right, "quadratic", categories=points) if points else None,
+                "low": ends[0] if ends else None,
+                "high": ends[1] if ends else None,
+            }
+        )
     return made
+
+
+def _points(values: list[float]) -> list[float]:
+    """The points of a scale on which these values occur; none where there are too many for a table."""
+    if values and all(value % 1 == 0 for value in values) and values[-1] - values[0] < _DISCRETE:
+        return [float(point) for point in range(int(values[0]), int(values[-1]) + 1)]
+    return values if len(values) <= _DISCRETE else []
 
 
 def held_against(verdicts: Verdicts, pattern: str | None, most: int, notes: list[str]) -> Entry:

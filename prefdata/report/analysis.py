@@ -9,7 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 import polars as pl
 
 from prefdata.dataset import Dataset, Snapshot, View
-from prefdata.report.agreement import MOST_COUPLES, agreement, alpha, held_against
+from prefdata.report.agreement import MOST_COUPLES, agreement, held_against
+from prefdata.report.alpha import alpha, independent
 from prefdata.report.annotators import MOST_ANNOTATORS, entries, most_active, pooled, the_rest
 from prefdata.report.cost import cost
 from prefdata.report.flow import flow
@@ -40,8 +41,8 @@ def analyse(
 
     Returns:
         flow, cost, annotators (one entry for each annotator, protocol and aspect), annotators_rest, pooled,
-        agreement ({a, b, aspect, n, percent, kappa, low, high}), alpha, reference, pairs, examples, dataset, limits,
-        thresholds. What rests on nothing is None.
+        agreement ({a, b, aspect, n, percent, kappa, low, high}), alpha ({aspect, over, of, level, alpha, low, high}),
+        reference, pairs, examples, dataset, limits, thresholds. What rests on nothing is None.
     """
     if view is None:
         view = dataset.view(pipeline=pipeline)
@@ -55,6 +56,7 @@ def analyse(
         "flow": flow(view, kept, pairs, snapshot),
         "cost": cost(view, snapshot, {entry["step"] for entry in live}, pipeline),
         **_annotators(verdicts, kept, reference, notes),
+        **_agreement(view, verdicts, notes),
         "pairs": pair_facts(pairs, verdicts, view),
         "examples": examples(pairs, verdicts, view),
         "dataset": _dataset(dataset, snapshot, live, pipeline),
@@ -89,10 +91,15 @@ def _annotators(verdicts: Verdicts, kept: pl.DataFrame, pattern: str | None, not
         "annotators": made,
         "annotators_rest": rest,
         "pooled": pooled(verdicts),
-        "agreement": agreement(verdicts, notes),
-        "alpha": alpha(verdicts),
         "reference": found,
     }
+
+
+def _agreement(view: Mapping[str, pl.LazyFrame], verdicts: Verdicts, notes: list[str]) -> Entry:
+    """Between annotators who did not know what the others said."""
+    without = independent(view)
+    blind = verdicts if without is None else verdicts_of(without)
+    return {"agreement": agreement(blind, notes), "alpha": alpha(blind, view["criteria"].collect())}
 
 
 def _live_steps(view: Mapping[str, pl.LazyFrame], snapshot: Snapshot, pipeline: str | None) -> list[Entry]:

@@ -28,6 +28,7 @@ _COLUMNS = [
     "target_ids",
     "protocol",
     "scores",
+    "labels",
     "annotator",
     "criterion_id",
     "aspect",

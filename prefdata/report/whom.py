@@ -150,13 +150,8 @@ def distributions(annotators: list[Entry]) -> Html | None:
 def agreement(found: list[Entry], alpha: list[Entry]) -> Html | None:
     """Every two annotators, and all of them together."""
     made: list[Child] = []
-    for entry in alpha:
-        who = "all of them" if entry["over"] == "all" else f"those of source {entry['over']}"
-        text = f"Krippendorff's alpha of {who} under {entry['aspect']}: "
-        rests = (
-            f" ({plural(entry['annotators'], 'annotator')}, {plural(entry['pairs'], 'pair')} that two or more judged)."
-        )
-        made.append(tag("p", tag("bdi", text), tag("b", number(entry["alpha"])), rests))
+    if alpha:
+        made.append(_together(alpha))
     rows = [
         [
             join(name(e["a"]), tag("br"), name(e["b"])),
@@ -180,3 +175,32 @@ def agreement(found: list[Entry], alpha: list[Entry]) -> Html | None:
             rest = table(caption, heads, rows[MOST_ROWS:], numeric=(2, 3, 4, 5, 6))
             made.append(more(f"{len(rows) - MOST_ROWS} more couples", rest))
     return join(made) if made else None
+
+
+_OF = {"pairs": "which of two is better", "scores": "scores", "labels": "labels"}
+
+
+def _together(alpha: list[Entry]) -> Html:
+    """Krippendorff's alpha of more than two."""
+    rows = []
+    for e in alpha:
+        what = join(_OF[e["of"]], f" ({e['scale']})" if e["scale"] else None)
+        judged = plural(e["pairs"], "pair") if e["of"] == "pairs" else plural(e["responses"], "response")
+        rows.append(
+            [
+                join("all of them" if e["over"] == "all" else f"source {e['over']}", f" ({e['annotators']:,})"),
+                name(e["aspect"]),
+                what,
+                e["level"],
+                judged,
+                percent(e["percent"]),
+                number(e["alpha"]),
+                DASH if e["low"] is None else f"{number(e['low'])} to {number(e['high'])}",
+            ]
+        )
+    heads = ["annotators", "aspect", "of", "level", "judged by two or more", "equal", "alpha", "95% interval"]
+    caption = (
+        "Krippendorff's alpha of all of them together: 0 is chance, 1 is full agreement. Equal: how often two of them "
+        "say the same, chance included. Intervals by resampling prompts."
+    )
+    return table(caption, heads, rows, numeric=(4, 5, 6, 7))

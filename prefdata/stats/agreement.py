@@ -1,19 +1,19 @@
-"""How far annotators agree: Cohen's kappa, Krippendorff's alpha, agreement on the order of pairs."""
+"""How far two annotators agree: Cohen's kappa, and agreement on the order of pairs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from prefdata.stats.coding import FloatArray, IntArray, codes, missing, ordered
 from prefdata.stats.intervals import percentile_interval
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-Level = Literal["nominal", "ordinal", "interval", "ratio"]
+_BLOCK = 1 << 21
+"""So many cells of resampled tables are held at once."""
 
 
 def cohen_kappa(
@@ -42,23 +42,8 @@ def cohen_kappa(
     Raises:
         ValueError: lists of different lengths, or a verdict that is not in `categories`.
     """
-    left, right = list(a), list(b)
-    if len(left) != len(right):
-        raise ValueError(
-            f"two annotators of the same targets are needed; they gave {len(left)} and {len(right)} verdicts"
-        )
-    pairs = [(u, v) for u, v in zip(left, right, strict=True) if not (_missing(u) or _missing(v))]
-    if not pairs:
-        return None
-    known = list(categories) if categories is not None else _ordered({value for pair in pairs for value in pair})
-    code = {value: place for place, value in enumerate(known)}
-    unknown = next((value for pair in pairs for value in pair if value not in code), None)
-    if unknown is not None:
-        raise ValueError(f"the verdict {unknown!r} is not among the categories {known}")
-    size = len(known)
-    flat = np.array([code[u] * size + code[v] for u, v in pairs], dtype=np.int64)
-    table = np.bincount(flat, minlength=size * size).reshape(1, size, size).astype(np.float64)
-    value = float(_kappas(table, weights)[0])
+    given = _Couple.of(a, b, categories, None)
+    value = float("nan") if given is None else given.kappa(weights)
     return None if np.isnan(value) else value
 
 
@@ -81,106 +66,104 @@ def _kappas(tables: FloatArray, weights: Literal["linear", "quadratic"] | None =
     return result
 
 
-def krippendorff_alpha(
-    units: Iterable[Any], raters: Iterable[Any], values: Iterable[Any], level: Level = "nominal"
-) -> float | None:
-    """Krippendorff's alpha: 1 - D_o/D_e, for any number of raters, any unit rated by any of them.
-
-    Every ordered pair of values in a unit with m values adds 1/(m - 1) to the coincidences O. With n_k = sum_l O_kl and
-    n = sum_k n_k, alpha = 1 - (n - 1) sum O_kl d_kl / sum n_k n_l d_kl. The distance d is 1 for k != l (nominal),
-    (sum_{g=k..l} n_g - (n_k + n_l)/2)^2 (ordinal), (k - l)^2 (interval), ((k - l)/(k + l))^2 (ratio).
-    Krippendorff, Content Analysis, chapter on reliability.
+def kappa_interval(
+    a: Iterable[Any],
+    b: Iterable[Any],
+    weights: Literal["linear", "quadratic"] | None = None,
+    *,
+    categories: Sequence[Any] | None = None,
+    units: Iterable[Any] | None = None,
+    confidence: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> tuple[float, float] | None:
+    """The percentile bootstrap interval of Cohen's kappa.
 
     Args:
-        units: [n] what was rated.
-        raters: [n] by whom.
-        values: [n] with what: numbers, or for level nominal anything that can be told apart. None and NaN are missing.
-        level: the scale of the values.
+        a: as in `cohen_kappa`.
+        b: likewise.
+        weights: likewise.
+        categories: likewise.
+        units: [n] what is drawn as a whole, the prompt as a rule; each target by itself unless given.
+        confidence: in (0, 1).
+        resamples: bootstrap draws.
+        seed: of the draws; the result is the same for the same seed.
 
     Returns:
-        At most 1, 0 for chance, negative for systematic disagreement; None where no unit has two values or all values
-        are equal: then nothing can be said.
+        (low, high), or None where kappa is undefined or there are fewer than two units.
 
     Raises:
-        ValueError: lists of different lengths, an unknown level, values that are not numbers where numbers are needed,
-            or one rater's two values for one unit.
+        ValueError: as `cohen_kappa`; a confidence outside (0, 1), or units of another length.
     """
-    if level not in ("nominal", "ordinal", "interval", "ratio"):
-        raise ValueError(f"level must be nominal, ordinal, interval or ratio, not {level!r}")
-    rows = [list(units), list(raters), list(values)]
-    if len({len(row) for row in rows}) > 1:
-        raise ValueError(
-            f"units, raters and values must have one length; they have {', '.join(str(len(r)) for r in rows)}"
-        )
-    kept = [place for place, value in enumerate(rows[2]) if not _missing(value)]
-    if not kept:
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must lie between 0 and 1; it is {confidence}")
+    given = _Couple.of(a, b, categories, units)
+    if given is None:
         return None
-    unit, count = _codes([rows[0][place] for place in kept])
-    rater, _ = _codes([rows[1][place] for place in kept])
-    twice = len(np.unique(unit * (int(rater.max()) + 1) + rater)) < len(unit)
-    if twice:
-        raise ValueError("one rater gave two values to one unit: keep one of them, or count repetitions as raters")
-    given = [rows[2][place] for place in kept]
-    if level == "nominal":
-        code, size = _codes(given)
-        scale = np.arange(size, dtype=np.float64)
-    else:
-        try:
-            numbers = np.asarray(given, dtype=np.float64)
-        except (TypeError, ValueError):
-            raise ValueError(f"level {level} needs values that are numbers") from None
-        scale, code = np.unique(numbers, return_inverse=True)
-        size = len(scale)
-    return _alpha(unit, code.astype(np.int64), count, size, scale, level)
-
-
-def _alpha(unit: IntArray, code: IntArray, units: int, size: int, scale: FloatArray, level: Level) -> float | None:
-    per_unit = np.bincount(unit, minlength=units)
-    paired = per_unit[unit] > 1
-    unit, code = unit[paired], code[paired]
-    if not len(unit):
+    cell, size = given.cell, given.size
+    of, count = codes(np.arange(len(cell)) if given.unit is None else given.unit)
+    if count < 2 or np.isnan(given.kappa(weights)):
         return None
-    _, unit = np.unique(unit, return_inverse=True)
-    m = np.bincount(unit)
-    cell, number = np.unique(unit * size + code, return_counts=True)
-    row, column, share = cell // size, cell % size, number / (m - 1.0)[cell // size]
-    totals = np.bincount(column, weights=number, minlength=size).astype(np.float64)
-    n = totals.sum()
-    delta = _distances(scale, totals, level)
-    # Disagreement inside a unit, by cells: sum_kl c_uk c_ul d_kl / (m_u - 1); the diagonal has distance 0. Only cells
-    # that occur are paired, so that many distinct values cost no units x values table.
-    starts = np.searchsorted(row, np.arange(len(m) + 1))
-    widths = np.diff(starts)
-    observed = 0.0
-    for width in np.unique(widths[widths > 1]):
-        block = starts[:-1][widths == width][:, None] + np.arange(width)
-        columns, counts = column[block], number[block]
-        distances = delta(columns[:, :, None], columns[:, None, :])
-        observed += float((share[block][:, :, None] * counts[:, None, :] * distances).sum())
-    present = np.flatnonzero(totals)
-    expected = sum(
-        float((totals[k] * totals[present] * delta(np.full(len(present), k), present)).sum()) for k in present.tolist()
-    )
-    return None if expected == 0 else float(1 - (n - 1) * observed / expected)
+    # Units with equal tables are drawn together: a few patterns in place of many units.
+    cells, dense = np.unique(cell, return_inverse=True)
+    counts = np.bincount(of * len(cells) + dense, minlength=count * len(cells)).reshape(count, len(cells))
+    patterns, times = np.unique(counts, axis=0, return_counts=True)
+    draw, values = np.random.default_rng(seed), []
+    for start in range(0, resamples, step := max(1, _BLOCK // (size * size))):
+        drawn = draw.multinomial(count, times / count, size=min(step, resamples - start))
+        tables = np.zeros((len(drawn), size * size))
+        tables[:, cells] = drawn @ patterns
+        values.append(_kappas(tables.reshape(-1, size, size), weights))
+    found = np.concatenate(values)
+    return percentile_interval(found[~np.isnan(found)], resamples, confidence)
 
 
-def _distances(scale: FloatArray, totals: FloatArray, level: Level) -> Callable[[IntArray, IntArray], FloatArray]:
-    """The squared distance of two lists of value codes, as a function."""
-    place = scale
-    if level == "ordinal":  # half of the values below and at k: differences are sum_{g=k..l} n_g - (n_k + n_l)/2
-        place = np.cumsum(totals) - totals / 2
+@dataclass(frozen=True)
+class _Couple:
+    """Two annotators' verdicts as cells of one table.
 
-    def delta(k: IntArray, j: IntArray) -> FloatArray:
-        if level == "nominal":
-            return np.asarray(k != j, dtype=np.float64)
-        difference: FloatArray = place[k] - place[j]
-        if level == "ratio":
-            whole = place[k] + place[j]
-            difference = np.divide(difference, whole, out=np.zeros_like(difference), where=whole != 0)
-        squared: FloatArray = difference**2
-        return squared
+    Attributes:
+        cell: [n] first category times size, plus the second.
+        size: how many categories there are.
+        unit: [n] of each, or None.
+    """
 
-    return delta
+    cell: IntArray
+    size: int
+    unit: list[Any] | None
+
+    @classmethod
+    def of(
+        cls,
+        a: Iterable[Any],
+        b: Iterable[Any],
+        categories: Sequence[Any] | None,
+        units: Iterable[Any] | None,
+    ) -> _Couple | None:
+        left, right = list(a), list(b)
+        if len(left) != len(right):
+            raise ValueError(
+                f"two annotators of the same targets are needed; they gave {len(left)} and {len(right)} verdicts"
+            )
+        unit = None if units is None else list(units)
+        if unit is not None and len(unit) != len(left):
+            raise ValueError(f"each of the {len(left)} verdicts needs its unit; there are {len(unit)}")
+        kept = [n for n, (u, v) in enumerate(zip(left, right, strict=True)) if not (missing(u) or missing(v))]
+        if not kept:
+            return None
+        pairs = [(left[n], right[n]) for n in kept]
+        known = list(categories) if categories is not None else ordered({value for pair in pairs for value in pair})
+        code = {value: place for place, value in enumerate(known)}
+        unknown = next((value for pair in pairs for value in pair if value not in code), None)
+        if unknown is not None:
+            raise ValueError(f"the verdict {unknown!r} is not among the categories {known}")
+        cell = np.array([code[u] * len(known) + code[v] for u, v in pairs], dtype=np.int64)
+        return cls(cell, len(known), None if unit is None else [unit[n] for n in kept])
+
+    def kappa(self, weights: Literal["linear", "quadratic"] | None) -> float:
+        """Kappa of the whole table; NaN where it is undefined."""
+        table = np.bincount(self.cell, minlength=self.size**2).reshape(1, self.size, self.size)
+        return float(_kappas(table.astype(np.float64), weights)[0])
 
 
 @dataclass(frozen=True)
@@ -233,7 +216,7 @@ def order_agreement(
     n = len(left)
     if n == 0:
         return OrderAgreement(0, None, None, None, None)
-    unit = np.arange(n) if units is None else _codes(np.asarray(units).tolist())[0]
+    unit = np.arange(n) if units is None else codes(np.asarray(units).tolist())[0]
     verdict = (left + 1).astype(np.int64) * 3 + (right + 1).astype(np.int64)
     turned = 8 - verdict
     size = int(unit.max()) + 1
@@ -253,21 +236,3 @@ def order_agreement(
         low=interval[0] if interval and not np.isnan(kappa) else None,
         high=interval[1] if interval and not np.isnan(kappa) else None,
     )
-
-
-def _missing(value: Any) -> bool:
-    return value is None or bool(value != value)
-
-
-def _ordered(values: set[Any]) -> list[Any]:
-    try:
-        return sorted(values)
-    except TypeError:
-        return sorted(values, key=lambda value: (type(value).__name__, str(value)))
-
-
-def _codes(values: Sequence[Any]) -> tuple[IntArray, int]:
-    """Each value's number in the order of first occurrence, and how many there are."""
-    code: dict[Any, int] = {}
-    numbers = np.fromiter((code.setdefault(value, len(code)) for value in values), dtype=np.int64, count=len(values))
-    return numbers, len(code)

@@ -90,7 +90,8 @@ def test_unknown_formats_and_options_name_the_nearest(tmp_path: Path) -> None:
         read("ranked", tmp_path, anotator="me")
     with pytest.raises(DataError, match=r"'prompts' has no option 'limit' \(it takes none\)"):
         read("prompts", tmp_path, limit=3)
-    assert set(READERS) == {"prompts", "ranked", "hh-rlhf", "oasst", "ukpconvarg", "trl-pairs"}
+    ours = {"prompts", "ranked", "hh-rlhf", "oasst", "ukpconvarg", "trl-pairs", "tasks", "label-studio", "argilla"}
+    assert set(READERS) == ours
 
 
 def test_a_reader_that_knows_no_strictness_is_asked_for_none(monkeypatch: pytest.MonkeyPatch) -> None:

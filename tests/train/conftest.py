@@ -1,4 +1,4 @@
-"""A tiny random Llama with a byte-level tokenizer, and exported files made by hand, column by column."""
+"""A tiny model, and exported files made by hand, column by column."""
 
 from __future__ import annotations
 
@@ -9,13 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tiny_model import byte_tokenizer, save_tiny_model
 
-TEMPLATE = (
-    "{% for message in messages %}<|turn|>{{ message['role'] }}\n"
-    "{% if 'tool_calls' in message %}<tools>{{ message['tool_calls'] | tojson }}{% endif %}"
-    "{{ message['content'] }}<|end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|turn|>assistant\n{% endif %}"
-)
 MESSAGE = pa.struct([(name, pa.string()) for name in ("role", "content", "name", "tool_calls", "tool_call_id")])
 EDGE = pa.struct(
     [
@@ -112,46 +107,14 @@ def write_pairs() -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def tokenizer() -> Any:
     """One token for each byte, and `<|turn|>`, `<|end|>`, `<|bos|>`; pads with the end of turn."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    inner = Tokenizer(models.BPE(vocab={letter: number for number, letter in enumerate(alphabet)}, merges=[]))
-    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    inner.decoder = decoders.ByteLevel()
-    made = PreTrainedTokenizerFast(
-        tokenizer_object=inner,
-        eos_token="<|end|>",
-        pad_token="<|end|>",
-        extra_special_tokens=["<|turn|>"],
-    )
-    made.chat_template = TEMPLATE
-    return made
+    return byte_tokenizer()
 
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> Path:
     """The folder of a random two-layer Llama of 32 dimensions."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
     folder = tmp_path_factory.mktemp("tiny")
-    torch.manual_seed(0)
-    LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=32,
-            intermediate_size=64,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            num_key_value_heads=1,
-            max_position_embeddings=512,
-            attention_dropout=0.1,  # must be off in training
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    ).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    save_tiny_model(folder, tokenizer)
     return folder
 
 

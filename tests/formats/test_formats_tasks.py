@@ -1,0 +1,191 @@
+"""Tasks for the labelling page, in every shape."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from prefdata.errors import DataError
+from prefdata.formats import ImportedTasks, read, read_tasks
+from prefdata.schema import Row, arrow_table
+
+JsonLines = Callable[..., Path]
+PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 16
+
+
+def texts(taken: ImportedTasks) -> list[str]:
+    return [row["text"] for row in taken.rows["responses"]]
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"responses": ["one", "two"]},
+        {"responses": [{"text": "one"}, {"text": "two"}]},
+        {"response_1": "one", "response_2": "two"},
+        {"response_a": "one", "response_b": "two"},
+        {"response-1": "one", "response-2": "two"},
+        {"completion_1": "one", "completion_2": "two"},
+    ],
+)
+def test_every_shape_gives_the_same_rows(jsonl: JsonLines, shape: Row) -> None:
+    taken = read_tasks(jsonl([{"prompt": "Why?", **shape}]), strict=True)
+    wanted = read("ranked", jsonl([{"prompt": "Why?", "responses": ["one", "two"]}])).rows["responses"]
+    assert [row["response_id"] for row in taken.rows["responses"]] == [row["response_id"] for row in wanted]
+    assert "annotations" not in taken.rows
+    assert taken.beside == {}
+
+
+def test_ten_responses_stay_in_the_order_of_their_numbers(jsonl: JsonLines) -> None:
+    row = {f"response_{number}": f"text {number}" for number in (10, 2, 1, 9, 3, 4, 5, 6, 7, 8)}
+    assert texts(read_tasks(jsonl([{"prompt": "Why?", **row}]))) == [f"text {number}" for number in range(1, 11)]
+
+
+def test_chosen_does_not_stand_before_rejected(jsonl: JsonLines) -> None:
+    pairs = [{"prompt": f"{number}?", "chosen": f"good {number}", "rejected": f"bad {number}"} for number in range(40)]
+    taken = read_tasks(jsonl(pairs))
+    first = texts(taken)[::2]
+    assert 5 < sum(text.startswith("good") for text in first) < 35
+    assert "annotations" not in taken.rows
+    ids = [row["response_id"] for row in taken.rows["responses"]]
+    assert all(ids[place] < ids[place + 1] for place in range(0, len(ids), 2))
+
+
+def test_positions_of_gold_refer_to_the_order_of_the_file(jsonl: JsonLines) -> None:
+    row = {
+        "prompt": "Why?",
+        "chosen": "good",
+        "rejected": "bad",
+        "gold": {"best": [0]},
+        "explanation": "It is.",
+        "warning": "Blood.",
+    }
+    taken = read_tasks(jsonl([row]), strict=True)
+    (prompt,) = taken.rows["prompts"]
+    said = taken.beside[prompt["prompt_id"]]
+    by_id = {response["response_id"]: response["text"] for response in taken.rows["responses"]}
+    assert [by_id[one] for one in said["response_ids"]] == ["good", "bad"]
+    assert (said["gold"], said["explanation"], said["warning"]) == ({"best": [0]}, "It is.", "Blood.")
+    in_dataset = json.dumps(taken.rows)
+    assert not any(word in in_dataset for word in ("gold", "It is.", "Blood."))
+    assert "gold, explanation, warning of 1 prompts are not for the dataset" in taken.note
+
+
+def test_csv_json_and_parquet_give_what_json_lines_give(tmp_path: Path, jsonl: JsonLines) -> None:
+    row = {
+        "id": "t1",
+        "prompt": "Why?",
+        "response_a": "one",
+        "response_b": "two",
+        "model_a": "m1",
+        "model_b": "m2",
+        "language": "de",
+        "skill": "law",
+        "tags": "hard",
+        "gold": {"choice": -1},
+    }
+    wanted = read_tasks(jsonl([row]), strict=True)
+    assert wanted.rows["prompts"][0]["tags"] == ["hard", "language:de", "skill:law"]
+    assert [one["model"] for one in wanted.rows["responses"]] == ["m1", "m2"]
+    with (tmp_path / "t.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(row)
+        writer.writerow([json.dumps(value) if isinstance(value, dict) else value for value in row.values()])
+    (tmp_path / "t.json").write_text(json.dumps([row]))
+    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "t.parquet")
+    for name in ("t.csv", "t.json", "t.parquet"):
+        taken = read_tasks(tmp_path / name, strict=True)
+        assert (taken.rows, taken.beside) == (wanted.rows, wanted.beside), name
+
+
+def test_steps_may_be_ends_texts_or_objects(jsonl: JsonLines) -> None:
+    wanted = [{"end": 3, "role": "assistant", "kind": "step"}, {"end": 7, "role": "assistant", "kind": "step"}]
+    shapes: list[Any] = [[3, 7], ["1+1", " = 2"], [{"end": 3}, {"end": 7, "kind": "step"}]]
+    for segments in shapes:
+        row = {"prompt": "Why?", "responses": [{"text": "1+1 = 2", "segments": segments}]}
+        (response,) = read_tasks(jsonl([row]), strict=True).rows["responses"]
+        assert response["segments"] == wanted
+        arrow_table("responses", [response])
+    (response,) = read_tasks(jsonl([{"prompt": "?", "responses": [{"segments": ["a", "b"]}]}]), strict=True).rows[
+        "responses"
+    ]
+    assert response["text"] == "ab"
+
+
+def test_pictures_become_media_that_name_the_prompt(tmp_path: Path, jsonl: JsonLines) -> None:
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "a.png").write_bytes(PNG)
+    row = {"prompt": "What is it?", "response": "A cat."}
+    taken = read_tasks(jsonl([{**row, "images": ["pictures/a.png"]}, row]), strict=True)
+    with_picture, without = taken.rows["prompts"]
+    assert with_picture["prompt_id"] != without["prompt_id"]
+    (medium,) = with_picture["media"]
+    assert medium["kind"] == "image" and medium["uri"] == str(tmp_path / "pictures" / "a.png")
+    assert len(medium["sha256"]) == 64
+    arrow_table("prompts", [with_picture])
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({}, "it holds no response; found are the columns 'prompt', known are responses"),
+        ({"response_1": "a", "chosen": "b", "rejected": "c"}, "holds responses under 'response_1' and 'chosen'"),
+        ({"responses": ["a", 3]}, "response 2 should hold a text"),
+        ({"responses": ["a", "b"], "models": ["m"]}, "it should name 2 models, one for each response"),
+        ({"response": "a", "images": ["../secret.png"]}, "is no file in the folder of rows.jsonl"),
+        ({"response": "a", "images": ["/etc/passwd"]}, "is no file in the folder of rows.jsonl"),
+        ({"response": "a", "images": ["https://example.org/a.png"]}, "is an address; name a file"),
+        ({"response": "a", "images": ["rows.jsonl"]}, "is no picture (PNG, JPEG, GIF, WebP are known)"),
+        ({"response": "a", "gold": {"best": [1]}}, "1 is no position among 1 responses"),
+        ({"response": "a", "gold": "A"}, "it should be an object with one of choice, ranks"),
+        ({"responses": ["a", "b"], "gold": {"ranks": [1]}}, "its ranks should be a list of 2"),
+        ({"responses": [{"text": "ab", "segments": [1, 3]}]}, "one ends at 3"),
+        ({"responses": [{"text": "ab", "segments": ["a", "c"]}]}, "do not add up to its text"),
+    ],
+)
+def test_a_bad_row_is_kept_apart_with_its_reason(jsonl: JsonLines, row: Row, said: str) -> None:
+    path = jsonl([{"prompt": "Why?", **row}, {"prompt": "Good?", "response": "Yes."}])
+    taken = read_tasks(path)
+    (bad,) = taken.quarantined
+    assert said in bad.reason and bad.row == 1
+    assert texts(taken) == ["Yes."]
+    assert taken.beside == {}
+    with pytest.raises(DataError, match="row 1"):
+        read_tasks(path, strict=True)
+
+
+def test_two_rows_of_a_prompt_must_not_disagree(jsonl: JsonLines) -> None:
+    row = {"prompt": "Why?", "responses": ["a", "b"]}
+    taken = read_tasks(jsonl([{**row, "gold": {"best": [0]}}, row, {**row, "gold": {"best": [1]}}]))
+    assert [bad.row for bad in taken.quarantined] == [3]
+    assert [said["gold"] for said in taken.beside.values()] == [{"best": [0]}]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"[{]", "line 1: it is not valid JSON"),
+        (b'{"prompt": "a"}\n{"prompt": "b"}', "if it holds one object a line, name it .jsonl"),
+        (b'{"prompt": "a"}', "should hold one JSON list of objects and holds an object"),
+        (b"[]", "holds no rows"),
+        (b"[1, null]", "none of its 2 rows can be read"),
+        (b"\xff\xfe[\x00", "UTF-16"),
+        (b'["\xff"]', "not valid UTF-8"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b'[{"prompt": "a", "response": NaN}]', "it cannot be kept"),
+        (b'[{"prompt": "a", "response": "\\ud83d"}]', "half of a surrogate pair"),
+    ],
+)
+def test_a_broken_json_file_is_refused_in_a_sentence(tmp_path: Path, content: bytes, said: str) -> None:
+    path = tmp_path / "tasks.json"
+    path.write_bytes(content)
+    with pytest.raises(DataError) as raised:
+        read("tasks", path)
+    assert said in str(raised.value)

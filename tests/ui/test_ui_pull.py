@@ -1,0 +1,125 @@
+"""Labels become annotations: each once, corrections as revisions, what was taken back hidden."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from labelled import answer, person, project, service, submit
+from sqlalchemy import update
+
+import prefdata
+from prefdata.ui.store.tables import labels
+
+
+def said(made: Any) -> list[dict[str, Any]]:
+    rows = made.dataset.annotations.filter(pl.col("source") == "human").sort(
+        "annotator", "prompt_id", "protocol", "aspect", "annotation_id"
+    )
+    found: list[dict[str, Any]] = rows.collect().to_dicts()
+    return found
+
+
+def label_all(made: Any, who: Any, at: int, choice: int = 0) -> list[dict[str, Any]]:
+    done = []
+    while (turn := made.next(who, at))["state"] == "task":
+        submit(made, who, turn["task"], f"k{turn['task']['id']}", answer(turn["task"], choice))
+        done.append(turn["task"])
+    return done
+
+
+PROTOCOLS = ["compare", "rank", "rate", "best", "thumbs", "first_error", "spans", "edit"]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_pulling_twice_adds_nothing(tmp_path: Path, protocol: str) -> None:
+    made = service(tmp_path)
+    who = person(made)
+    at = project(made, who, protocol=protocol)
+    label_all(made, who, at)
+    assert made.pull().annotations > 0
+    commit, rows = made.dataset.snapshot.number, said(made)
+    assert made.pull().labels == 0
+    with made.store.write() as db:  # as if a pull had died between its commit and its mark
+        db.execute(update(labels).values(pulled=False))
+    assert made.pull().labels > 0
+    assert said(made) == rows and made.dataset.snapshot.number == commit
+
+
+def test_a_correction_is_a_higher_revision_and_history_stays(tmp_path: Path) -> None:
+    made = service(tmp_path, prompts=1)
+    who = person(made)
+    at = project(made, who)
+    label_all(made, who, at, 0)
+    made.pull()
+    before = made.dataset.snapshot.number
+    opened = made.undo(who, at)["task"]
+    assert opened["answer"] == {"choice": -1} and opened["revision"] == 1
+    assert submit(made, who, opened, "k-again", {"choice": 1})["revision"] == 2
+    made.pull()
+    (row,) = said(made)
+    assert row["revision"] == 2 and row["scores"] == [0.0, 1.0]
+    (old,) = prefdata.open(tmp_path, at=before).annotations.collect().to_dicts()
+    assert old["annotation_id"] == row["annotation_id"] and old["scores"] == [1.0, 0.0]
+
+
+def test_a_partial_ranking_that_is_made_whole_leaves_nothing_behind(tmp_path: Path) -> None:
+    made = service(tmp_path, prompts=1, responses=3)
+    who = person(made)
+    at = project(made, who, protocol="rank", top=1)
+    task = made.next(who, at)["task"]
+    submit(made, who, task, "k1", {"ranks": [1, None, None]})
+    made.pull()
+    assert {row["protocol"] for row in said(made)} == {"rank", "choose"}
+    submit(made, who, task, "k2", {"ranks": [1, 2, 3]})
+    assert made.pull().withdrawn == 1
+    assert [row["protocol"] for row in said(made)] == ["rank"]
+
+
+def test_an_edit_that_is_edited_again_leaves_one_response(tmp_path: Path) -> None:
+    made = service(tmp_path, prompts=1, responses=1)
+    who = person(made)
+    at = project(made, who, protocol="edit")
+    task = made.next(who, at)["task"]
+    for key in ("first try", "second try"):
+        submit(made, who, task, key.replace(" ", "-"), {"target": 0, "text": key})
+        made.pull()
+    written = made.dataset.responses.filter(pl.col("parent_id").is_not_null()).collect().to_dicts()
+    assert [row["text"] for row in written] == ["second try"]
+    (row,) = said(made)
+    assert dict(zip(row["target_ids"], row["scores"], strict=True)) == {
+        written[0]["response_id"]: 1.0,
+        written[0]["parent_id"]: 0.0,
+    }
+    # What a person wrote is not given to others to label.
+    assert made.projects.create({"name": "later", "protocol": "thumbs"})[1] == 1
+
+
+def test_a_skip_is_a_row_without_a_score(tmp_path: Path) -> None:
+    made = service(tmp_path, prompts=1)
+    who = person(made)
+    at = project(made, who, protocol="rate")
+    task = made.next(who, at)["task"]
+    made.labels.skip(who, task["id"], "k1", "not my field", 3.0)
+    made.pull()
+    rows = said(made)
+    assert [(row["status"], row["scores"], row["text"]) for row in rows] == [("skipped", None, "not my field")] * len(
+        rows
+    )
+    submit(made, who, task, "k2")  # they changed their mind
+    made.pull()
+    assert {(row["status"], row["revision"]) for row in said(made)} == {("ok", 2)}
+
+
+def test_labels_reach_pairs_and_an_export(tmp_path: Path) -> None:
+    made = service(tmp_path, prompts=4)
+    who = person(made)
+    at = project(made, who)
+    label_all(made, who, at, 0)
+    made.pull()
+    written = prefdata.export(tmp_path, tmp_path / "pairs.parquet", format="trl-pairs")
+    assert written.rows == 4
+    chosen = set(pl.read_parquet(tmp_path / "pairs.parquet")["chosen"])
+    assert len(chosen) == 4

@@ -1,0 +1,470 @@
+"""Projects: what the lead sets up, the tasks that come of it, and the guidelines that hold."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import combinations, islice, pairwise
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from sqlalchemy import Connection, Row, case, func, insert, select, update
+
+from prefdata.cards import Card, card_of, load_card
+from prefdata.dataset import Dataset
+from prefdata.errors import DataError
+from prefdata.formats import read
+from prefdata.schema import canonical_json, make_id
+
+from .access import need
+from .people import Person
+from .project import Project, project_of
+from .routing import priorities
+from .store import Store
+from .store.tables import acknowledgements, guidelines, people, projects, tasks, work
+
+_TAGS = {"": (), "language": ("language:", "lang:"), "skill": ("skill:",)}
+"""How a prompt's tags say what a task requires."""
+
+_AT_ONCE = 20_000
+"""Tasks that are written at once."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """A project as the store holds it.
+
+    Attributes:
+        id: its number.
+        project: what was stated.
+        state: open, paused or closed.
+        guideline: name@hash of the guidelines that hold now.
+    """
+
+    id: int
+    project: Project
+    state: str
+    guideline: str
+
+
+@dataclass(frozen=True)
+class Guideline:
+    """One version of a project's guidelines: a card, and a text in Markdown beside it."""
+
+    label: str
+    card: Card
+    text: str
+    created_at: float
+
+
+class Projects:
+    """Set up projects and look at them."""
+
+    def __init__(self, dataset: Dataset, store: Store) -> None:
+        self.dataset, self.store = dataset, store
+
+    def create(self, fields: Mapping[str, Any], *, by: Person | None = None) -> tuple[Held, int]:
+        """Make a project with its tasks, or add to a project the tasks for prompts that are new.
+
+        Args:
+            fields: of `Project`.
+            by: who does it; None: the command line.
+
+        Returns:
+            The project, and how many tasks were added.
+
+        Raises:
+            DataError: a field is wrong; there is a project of that name that states something else; or the dataset has
+                no prompt with enough responses.
+        """
+        need(by, "admin")
+        project = project_of(dict(fields))
+        guideline = guideline_of(project)
+        with self.store.write() as db:
+            held = _held(db.execute(select(projects).where(projects.c.name == project.name)).first())
+            if held is None:
+                made = db.execute(
+                    insert(projects).values(
+                        name=project.name,
+                        spec=project.model_dump(mode="json"),
+                        guideline=guideline.label,
+                        state="open",
+                        created_at=time.time(),
+                    )
+                )
+                held = Held(int((made.inserted_primary_key or [0])[0]), project, "open", guideline.label)
+                _add_guideline(db, held.id, guideline)
+            elif held.project.model_dump(exclude={"card", "guidelines"}) != project.model_dump(
+                exclude={"card", "guidelines"}
+            ):
+                raise DataError(
+                    f"there is a project {project.name!r} already, which states something else: give the new one "
+                    "another name, or repeat the same fields to add tasks for new prompts"
+                )
+            return held, self._add_tasks(db, held)
+
+    def upload(self, path: Path, *, by: Person | None = None) -> str:
+        """Add the prompts and responses of a file (format `tasks`) to the dataset; a sentence on what came in.
+
+        Raises:
+            DataError: the file cannot be read; names file, row and column.
+        """
+        need(by, "admin")
+        given = read("tasks", path)
+        counts = self.dataset.add_import(given.rows, source="tasks", fields={"path": path.name})
+        told = f"{path.name}: {counts.get('prompts', 0):,} prompts and {counts.get('responses', 0):,} responses are new"
+        if given.quarantined:
+            first = given.quarantined[0]
+            told += f"; {len(given.quarantined):,} rows could not be read and were left out ({first})"
+        return told
+
+    def _add_tasks(self, db: Connection, held: Held) -> int:
+        known = set(db.execute(select(tasks.c.key).where(tasks.c.project_id == held.id)).scalars())
+        golden = _gold(self.dataset, held.project)
+        found = _targets(self.dataset, held.project)
+        if golden:
+            found = found.filter(~pl.col("prompt_id").is_in(list(golden)))
+        owners = _owners(db, held.project)
+        order = priorities(self.dataset, held.project) if held.project.route != "all" else {}
+        made = _rows(held, _lists(found, held.project), owners, order)
+        new = sorted((row for row in made if row["key"] not in known), key=lambda row: -row["priority"])
+        if held.project.budget:
+            new = new[: max(held.project.budget - len(known), 0)]
+        new += [row for row in _gold_rows(held, golden) if row["key"] not in known]
+        if not new and not known:
+            raise DataError(
+                f"project {held.project.name!r} has no task: the dataset has no live prompt with at least "
+                f"{held.project.asked} response(s). Upload a file with prompts and responses, or run `sample` first"
+            )
+        for batch in _batches(new, _AT_ONCE):
+            db.execute(insert(tasks), batch)
+        return len(new)
+
+    def list(self) -> tuple[Held, ...]:
+        """All projects, in the order in which they were made."""
+        with self.store.read() as db:
+            return tuple([_known(row) for row in db.execute(select(projects).order_by(projects.c.project_id))])
+
+    def get(self, name: str | int) -> Held:
+        """The project of that name or number.
+
+        Raises:
+            DataError: there is none.
+        """
+        with self.store.read() as db:
+            return project_by(db, name)
+
+    def set_state(self, who: Person | None, name: str | int, state: str) -> None:
+        """Open, pause or close a project; the labels stay."""
+        need(who, "admin")
+        if state not in ("open", "paused", "closed"):
+            raise DataError(f"a project is open, paused or closed, not {state!r}")
+        with self.store.write() as db:
+            held = project_by(db, name)
+            db.execute(update(projects).where(projects.c.project_id == held.id).values(state=state))
+
+    def change_guidelines(self, who: Person | None, name: str | int, *, card: str = "", text: str = "") -> str:
+        """Let new guidelines hold from now on; everybody is asked to read them before their next task.
+
+        Args:
+            who: an admin.
+            name: the project.
+            card: a card's name or path; the present one unless given.
+            text: Markdown beside the card, or the path of a file.
+
+        Returns:
+            The label (name@hash) of what holds now.
+
+        Raises:
+            DataError: the card has other aspects or scales than a project that rates can change to.
+        """
+        need(who, "admin")
+        with self.store.write() as db:
+            held = project_by(db, name)
+            old = guideline_by(db, held.id, held.guideline)
+            new = _guideline(load_card(card) if card else old.card, _text(text) if text else old.text)
+            if held.project.protocol == "rate" and not all(aspect.has_scale for aspect in new.card.aspects):
+                raise DataError(f"the card {new.card.name!r} states no scale, which `rate` needs")
+            _add_guideline(db, held.id, new)
+            db.execute(update(projects).where(projects.c.project_id == held.id).values(guideline=new.label))
+            return new.label
+
+    def guidelines(self, name: str | int) -> tuple[Guideline, ...]:
+        """All versions of a project's guidelines, the oldest first."""
+        with self.store.read() as db:
+            held = project_by(db, name)
+            found = select(guidelines).where(guidelines.c.project_id == held.id).order_by(guidelines.c.guideline_id)
+            return tuple([_as_guideline(row) for row in db.execute(found)])
+
+    def acknowledge(self, who: Person, project: int, label: str) -> None:
+        """Note that a person has read these guidelines."""
+        with self.store.write() as db:
+            guideline_by(db, project, label)
+            if not has_read(db, who.person_id, project, label):
+                row = {"person_id": who.person_id, "project_id": project, "label": label, "at": time.time()}
+                db.execute(insert(acknowledgements).values(row))
+
+    def progress(self, name: str | int) -> dict[str, int]:
+        """How far a project is: tasks, gold, open, done, withdrawn, labels, wanted, people."""
+        with self.store.read() as db:
+            held = project_by(db, name)
+            counted = db.execute(
+                select(
+                    func.count().filter(tasks.c.state != "gold").label("tasks"),
+                    func.count().filter(tasks.c.state == "gold").label("gold"),
+                    func.count().filter(tasks.c.state == "withdrawn").label("withdrawn"),
+                    func.coalesce(func.sum(case((tasks.c.state == "open", tasks.c.wanted), else_=0)), 0).label(
+                        "wanted"
+                    ),
+                    func.count().filter((tasks.c.state == "open") & (tasks.c.free > 0)).label("open"),
+                ).where(tasks.c.project_id == held.id)
+            ).one()
+            own = work.c.project_id == held.id
+            worked = db.execute(
+                select(
+                    func.count().filter((work.c.state == "done") & ~work.c.gold).label("labels"),
+                    func.count().filter((work.c.state == "done") & work.c.gold).label("gold_labels"),
+                    func.count().filter(work.c.state == "leased").label("leased"),
+                    func.count().filter(work.c.state == "skipped").label("skipped"),
+                    func.count(work.c.person_id.distinct()).label("people"),
+                ).where(own)
+            ).one()
+            return {**counted._mapping, **worked._mapping}
+
+
+# Reading the store
+
+
+def project_by(db: Connection, name: str | int) -> Held:
+    """The project of that name or number.
+
+    Raises:
+        DataError: there is none; names those that there are.
+    """
+    column = projects.c.project_id if isinstance(name, int) else projects.c.name
+    held = _held(db.execute(select(projects).where(column == name)).first())
+    if held is None:
+        known = ", ".join(db.execute(select(projects.c.name)).scalars()) or "none yet"
+        raise DataError(f"there is no project {name!r} (there are: {known})")
+    return held
+
+
+def guideline_by(db: Connection, project: int, label: str) -> Guideline:
+    """One version of a project's guidelines.
+
+    Raises:
+        DataError: there is none of that label.
+    """
+    found = db.execute(
+        select(guidelines).where(guidelines.c.project_id == project, guidelines.c.label == label)
+    ).first()
+    if found is None:
+        raise DataError(f"this project has no guidelines {label!r}")
+    return _as_guideline(found)
+
+
+def has_read(db: Connection, person: int, project: int, label: str) -> bool:
+    """Whether a person has acknowledged these guidelines."""
+    own = (acknowledgements.c.person_id == person) & (acknowledgements.c.project_id == project)
+    found = select(acknowledgements.c.at).where(own, acknowledgements.c.label == label)
+    return db.execute(found).first() is not None
+
+
+def _known(row: Row[Any]) -> Held:
+    return Held(row.project_id, _project(canonical_json(row.spec)), row.state, row.guideline)
+
+
+def _held(row: Row[Any] | None) -> Held | None:
+    return None if row is None else _known(row)
+
+
+@lru_cache(maxsize=256)
+def _project(spec: str) -> Project:
+    return Project.model_validate_json(spec)
+
+
+@lru_cache(maxsize=256)
+def _card(content: str) -> Card:
+    import json
+
+    return card_of(json.loads(content))
+
+
+def _as_guideline(row: Row[Any]) -> Guideline:
+    return Guideline(row.label, _card(canonical_json(row.card)), row.text, row.created_at)
+
+
+# Guidelines
+
+
+def guideline_of(project: Project) -> Guideline:
+    """The guidelines that a project starts with.
+
+    Raises:
+        DataError, PipelineError: there is no such card or file, or it states no scale where one is needed.
+    """
+    card = load_card(project.card)
+    if project.protocol == "rate" and not all(aspect.has_scale for aspect in card.aspects):
+        raise DataError(f"the card {card.name!r} states no scale, which `rate` needs: give each aspect a `scale`")
+    return _guideline(card, _text(project.guidelines))
+
+
+def _guideline(card: Card, text: str) -> Guideline:
+    label = card.label if not text else f"{card.name}@{make_id('guideline', card.content, text)[:8]}"
+    return Guideline(label, card, text, time.time())
+
+
+def _text(given: str) -> str:
+    if given.endswith(".md") and "\n" not in given:
+        path = Path(given).expanduser()
+        if not path.is_file():
+            raise DataError(f"guidelines: there is no file {given}")
+        return path.read_text(encoding="utf-8")
+    return given
+
+
+def _add_guideline(db: Connection, project: int, made: Guideline) -> None:
+    known = select(guidelines).where(guidelines.c.project_id == project, guidelines.c.label == made.label)
+    if db.execute(known).first() is None:
+        db.execute(
+            insert(guidelines).values(
+                project_id=project, label=made.label, card=made.card.content, text=made.text, created_at=made.created_at
+            )
+        )
+
+
+# Tasks
+
+
+def _targets(dataset: Dataset, project: Project) -> pl.DataFrame:
+    """group_id, prompt_id, tags, responses (ids, in the dataset's order) of every live prompt with enough of them."""
+    view = dataset.view()
+    known = view["responses"].filter(pl.col("text").is_not_null() & ~pl.col("model").str.starts_with("human:"))
+    if project.protocol == "edit":
+        known = known.filter(pl.col("finish_reason") != "error")
+    per_prompt = (
+        known.select("prompt_id", "response_id", "sample_index", "model")
+        .sort("prompt_id", "model", "sample_index", "response_id")
+        .group_by("prompt_id", maintain_order=True)
+        .agg(pl.col("response_id").alias("responses"))
+    )
+    prompts = view["prompts"].select("group_id", "prompt_id", "tags")
+    found = prompts.join(per_prompt, on="prompt_id", how="inner", maintain_order="left")
+    return found.filter(pl.col("responses").list.len() >= project.asked).collect()
+
+
+def _lists(found: pl.DataFrame, project: Project) -> Iterator[tuple[str, str, Sequence[str], list[str]]]:
+    """group_id, prompt_id, tags and the target ids of each task."""
+    most = project.responses or None
+    for group, prompt, tags, responses in found.iter_rows():
+        chosen = responses
+        if most is not None and len(responses) > most:
+            # The same draw in every run, and for nobody a matter of which model comes first.
+            chosen = sorted(random.Random(f"{project.name}/{prompt}").sample(responses, most), key=responses.index)
+        for targets in _split(chosen, project, prompt):
+            yield group, prompt, tags or (), list(targets)
+
+
+def _split(responses: Sequence[str], project: Project, prompt: str) -> Iterable[Sequence[str]]:
+    if project.protocol == "compare":
+        if project.pairs == "adjacent":
+            return pairwise(responses)
+        if project.pairs == "one":
+            return [random.Random(f"{project.name}/{prompt}/pair").sample(list(responses), 2)]
+        return combinations(responses, 2)
+    if project.protocol in ("edit", "first_error"):
+        return [[one] for one in responses]
+    return [responses]
+
+
+def _rows(
+    held: Held,
+    lists: Iterable[tuple[str, str, Sequence[str], list[str]]],
+    owners: Sequence[int],
+    order: Mapping[frozenset[str] | str, float],
+) -> Iterator[dict[str, Any]]:
+    project = held.project
+    for number, (group, prompt, tags, targets) in enumerate(lists):
+        needed = [tag.partition(":")[2] for tag in tags if tag.startswith(_TAGS[project.require])]
+        yield {
+            "project_id": held.id,
+            "key": make_id("task", project.name, prompt, sorted(targets)),
+            "group_id": group,
+            "prompt_id": prompt,
+            "target_ids": targets,
+            "requires": needed[0] if needed else None,
+            "person_id": owners[number % len(owners)] if owners else None,
+            "gold": None,
+            "priority": order.get(frozenset(targets), order.get(prompt, 0.0)),
+            "wanted": project.overlap,
+            "free": project.overlap,
+            "state": "open",
+        }
+
+
+def _owners(db: Connection, project: Project) -> list[int]:
+    """Those among whom a project's tasks are split."""
+    if not project.split:
+        return []
+    found = db.execute(select(people).where(people.c.state != "stopped").order_by(people.c.person_id))
+    chosen = [row.person_id for row in found if is_meant(project, row.pseudonym, row.groups, row.skills)]
+    if not chosen:
+        raise DataError("split: nobody fits (people, groups, skills); add people first")
+    return chosen
+
+
+def is_meant(project: Project, pseudonym: str, groups: Iterable[str], skills: Iterable[str]) -> bool:
+    """Whether a project is for this person: named, or of one of its groups (nobody named: all), with all its skills."""
+    named = not (project.people or project.groups)
+    named = named or pseudonym in project.people or bool(set(project.groups) & set(groups))
+    return named and set(project.skills) <= set(skills)
+
+
+def _gold(dataset: Dataset, project: Project) -> dict[str, dict[str, Any]]:
+    """Gold questions by prompt_id: target_ids and {answer, explanation}; their prompts are imported here."""
+    if not project.gold:
+        return {}
+    from .gold import gold_questions
+
+    return gold_questions(dataset, project)
+
+
+def _gold_rows(held: Held, golden: Mapping[str, Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    for prompt, question in golden.items():
+        yield {
+            "project_id": held.id,
+            "key": make_id("task", held.project.name, prompt, sorted(question["target_ids"])),
+            "group_id": question["group_id"],
+            "prompt_id": prompt,
+            "target_ids": question["target_ids"],
+            "requires": None,
+            "person_id": None,
+            "gold": {"answer": question["answer"], "explanation": question["explanation"]},
+            "priority": 0.0,
+            "wanted": 0,
+            "free": 0,
+            "state": "gold",
+        }
+
+
+def _batches(rows: Sequence[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:
+    left = iter(rows)
+    while batch := list(islice(left, size)):
+        yield batch
+
+
+def people_by_id(db: Connection) -> dict[int, str]:
+    """Pseudonyms by number."""
+    return {row.person_id: row.pseudonym for row in db.execute(select(people.c.person_id, people.c.pseudonym))}
+
+
+def label_count(db: Connection, project: int, person: int, since: float = 0.0) -> int:
+    """How many tasks of a project, gold left out, a person has answered since then."""
+    found = select(func.count()).where(
+        work.c.person_id == person, work.c.project_id == project, work.c.state == "done", ~work.c.gold
+    )
+    return int(db.execute(found.where(work.c.done_at >= since) if since else found).scalar_one())
