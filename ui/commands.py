@@ -103,6 +103,7 @@ def create(
     with _service(dataset, store, make=file is not None) as service:
         if file is not None:
             typer.echo(service.projects.upload(file))
+            fields["file"] = file.name
         held, added = service.projects.create(fields)
         typer.echo(f"project {held.project.name}: {added:,} tasks added, labelled under {held.guideline}")
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from prefdata.dataset import Dataset
 from prefdata.errors import DataError
-from prefdata.formats import read
 
 from .project import Project
 
@@ -16,47 +13,22 @@ _NEAR = 1.0
 """A score is right that is at most so far from the gold one, on a scale of four points or more."""
 
 
-def gold_questions(dataset: Dataset, project: Project) -> dict[str, dict[str, Any]]:
-    """Read a file of gold questions; their prompts and responses are added to the dataset, their answers are not.
+def gold_answer(gold: object, project: Project, size: int, where: str) -> dict[str, Any]:
+    """A gold answer in the form of `answers.py`; short forms are understood (a number, `a`, `b`, `tie`, a list).
 
     Args:
-        dataset: gets the prompts.
-        project: names the file (format `tasks`, with a column `gold`).
-
-    Returns:
-        group_id, target_ids, answer and explanation by prompt_id.
+        gold: as a file states it; positions are those of the file.
+        project: whose protocol.
+        size: how many responses the question has.
+        where: for messages.
 
     Raises:
-        DataError: the file cannot be read, or a question's gold answer does not fit the protocol.
+        DataError: there is none, or it does not fit.
     """
-    path = Path(project.gold).expanduser()
-    given = read("tasks", path)
-    besides: Mapping[str, Mapping[str, Any]] = getattr(given, "beside", {})
-    responses: dict[str, list[str]] = {}
-    for row in given.rows.get("responses", []):
-        responses.setdefault(row["prompt_id"], []).append(row["response_id"])
-    found: dict[str, dict[str, Any]] = {}
-    for row in given.rows["prompts"]:
-        prompt = row["prompt_id"]
-        beside = besides.get(prompt, {})
-        if beside.get("gold") is None:
-            raise DataError(f"{path}: the question {_excerpt(row)!r} has no `gold`: say what the right answer is")
-        answer = _answer(beside["gold"], project, len(responses.get(prompt, [])), path, row)
-        found[prompt] = {
-            "group_id": row["group_id"],
-            "target_ids": responses[prompt],
-            "answer": answer,
-            "explanation": beside.get("explanation") or "",
-        }
-    dataset.add_import(given.rows, source="gold", fields={"project": project.name, "path": path.name})
-    return found
-
-
-def _answer(gold: object, project: Project, size: int, path: Path, row: Mapping[str, Any]) -> dict[str, Any]:
-    """A gold answer in the form of `answers.py`; short forms are understood (a number, `a`, `b`, `tie`, a list)."""
-    where = f"{path}: the gold answer of {_excerpt(row)!r}"
+    if gold is None:
+        raise DataError(f"{where} has no `gold`: say what the right answer is")
     if size < project.asked:
-        raise DataError(f"{path}: the question {_excerpt(row)!r} has {size} responses; {project.protocol} needs more")
+        raise DataError(f"{where} has {size} responses; {project.protocol} needs {project.asked} or more")
     if isinstance(gold, str) and project.protocol == "compare":
         choices = {"a": -1, "b": 1, "tie": 0, "both_bad": "both_bad"}
         if gold.strip().lower() in choices:
@@ -67,13 +39,13 @@ def _answer(gold: object, project: Project, size: int, path: Path, row: Mapping[
         answer = gold if key in gold else {"scores": gold} if project.protocol == "rate" else None
     else:
         answer = {key: [gold] if key == "best" and isinstance(gold, int) else gold}
-    if answer is None or (isinstance(answer[key], list) and key in ("ranks", "thumbs") and len(answer[key]) != size):
-        raise DataError(f"{where} does not fit: {project.protocol} takes {{{key!r}: ...}}, with {size} responses")
+    if answer is None or (key in ("ranks", "thumbs") and not _is_list(answer[key], size)):
+        raise DataError(f"{where}: the gold answer does not fit; {project.protocol} takes {{{key!r}: ...}}")
     return answer
 
 
-def _excerpt(row: Mapping[str, Any]) -> str:
-    return str(row["messages"][-1]["content"])[:60]
+def _is_list(value: object, size: int) -> bool:
+    return isinstance(value, list) and len(value) == size
 
 
 def is_right(answer: Mapping[str, Any], gold: Mapping[str, Any], project: Project) -> bool:

@@ -73,12 +73,11 @@ def group_of(dataset: Dataset, edition: Edition, group_id: str) -> Group:
     g = found[0][0]
     prompts = _rows(cursor, "SELECT * EXCLUDE (asked, excerpt) FROM texts.prompts WHERE g = ? ORDER BY n", g)
     responses = _rows(cursor, "SELECT * FROM texts.responses WHERE g = ? ORDER BY n", g)
-    annotations = _rows(
-        cursor,
-        "SELECT * FROM said.annotations WHERE n IN (SELECT a FROM said.said WHERE g = ?) OR g = ? ORDER BY n",
-        g,
-        g,
+    about = cursor.execute(
+        "SELECT a FROM said.said WHERE g = $1 UNION SELECT n FROM said.annotations WHERE g = $1", [g]
     )
+    numbers = ", ".join(str(n) for (n,) in about.fetchall()) or "NULL"  # a list is looked up, a subquery reads all rows
+    annotations = _rows(cursor, f"SELECT * FROM said.annotations WHERE n IN ({numbers}) ORDER BY n")  # noqa: S608
     for position, response in enumerate(responses):
         response["name"] = name_of(position)
     names = {response["response_id"]: response["name"] for response in responses}

@@ -41,6 +41,7 @@ class Project(BaseModel):
     guidelines: str = Field("", description="Further guidelines in Markdown, or the path of a .md file.")
     question: str = Field("", description="The sentence above the answer; the card's own unless given.")
 
+    file: str = Field("", description="Only the prompts of this uploaded file; all that the dataset has unless given.")
     overlap: int = Field(1, ge=1, le=1000, description="By how many different people each task is labelled.")
     responses: int = Field(0, ge=0, le=26, description="At most so many responses in a task; 0: all of a prompt.")
     pairs: Literal["all", "adjacent", "one"] = Field(

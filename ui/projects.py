@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-import random
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import combinations, islice, pairwise
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 from sqlalchemy import Connection, Row, case, func, insert, select, update
 
 from prefdata.cards import Card, card_of, load_card
 from prefdata.dataset import Dataset
 from prefdata.errors import DataError
-from prefdata.formats import read
 from prefdata.schema import canonical_json, make_id
 
 from .access import need
+from .making import owners, planned, take_file
 from .people import Person
 from .project import Project, project_of
 from .routing import priorities
 from .store import Store
-from .store.tables import acknowledgements, guidelines, people, projects, tasks, work
-
-_TAGS = {"": (), "language": ("language:", "lang:"), "skill": ("skill:",)}
-"""How a prompt's tags say what a task requires."""
+from .store.tables import acknowledgements, guidelines, projects, tasks, work
 
 _AT_ONCE = 20_000
 """Tasks that are written at once."""
@@ -84,6 +79,8 @@ class Projects:
         need(by, "admin")
         project = project_of(dict(fields))
         guideline = guideline_of(project)
+        if project.gold and Path(project.gold).expanduser().is_file():
+            take_file(self.dataset, self.store, Path(project.gold).expanduser(), golden=project)
         with self.store.write() as db:
             held = _held(db.execute(select(projects).where(projects.c.name == project.name)).first())
             if held is None:
@@ -108,39 +105,43 @@ class Projects:
             return held, self._add_tasks(db, held)
 
     def upload(self, path: Path, *, by: Person | None = None) -> str:
-        """Add the prompts and responses of a file (format `tasks`) to the dataset; a sentence on what came in.
+        """Take a file of tasks: prompts and responses go into the dataset, gold answers and warnings into the store.
+
+        Args:
+            path: the file (format `tasks`); `Project.file` names it by its own name.
+            by: who does it; None: the command line.
+
+        Returns:
+            A sentence on what came in.
 
         Raises:
             DataError: the file cannot be read; names file, row and column.
         """
         need(by, "admin")
-        given = read("tasks", path)
-        counts = self.dataset.add_import(given.rows, source="tasks", fields={"path": path.name})
-        told = f"{path.name}: {counts.get('prompts', 0):,} prompts and {counts.get('responses', 0):,} responses are new"
-        if given.quarantined:
-            first = given.quarantined[0]
-            told += f"; {len(given.quarantined):,} rows could not be read and were left out ({first})"
-        return told
+        return take_file(self.dataset, self.store, path)
 
     def _add_tasks(self, db: Connection, held: Held) -> int:
         known = set(db.execute(select(tasks.c.key).where(tasks.c.project_id == held.id)).scalars())
-        golden = _gold(self.dataset, held.project)
-        found = _targets(self.dataset, held.project)
-        if golden:
-            found = found.filter(~pl.col("prompt_id").is_in(list(golden)))
-        owners = _owners(db, held.project)
-        order = priorities(self.dataset, held.project) if held.project.route != "all" else {}
-        made = _rows(held, _lists(found, held.project), owners, order)
-        new = sorted((row for row in made if row["key"] not in known), key=lambda row: -row["priority"])
-        if held.project.budget:
-            new = new[: max(held.project.budget - len(known), 0)]
-        new += [row for row in _gold_rows(held, golden) if row["key"] not in known]
+        project = held.project
+        order = priorities(self.dataset, project) if project.route != "all" else {}
+        made = planned(self.dataset, db, project, order, owners(db, project))
+        rows = [{**row, "project_id": held.id} for row in made if row["key"] not in known]
+        new = sorted((row for row in rows if row["gold"] is None), key=lambda row: -row["priority"])
+        if project.budget:
+            new = new[: max(project.budget - len(known), 0)]
+        new += [row for row in rows if row["gold"] is not None]
         if not new and not known:
+            where = f"the file {project.file} holds" if project.file else "the dataset has"
             raise DataError(
-                f"project {held.project.name!r} has no task: the dataset has no live prompt with at least "
-                f"{held.project.asked} response(s). Upload a file with prompts and responses, or run `sample` first"
+                f"project {project.name!r} has no task: {where} no live prompt with at least {project.asked} "
+                "response(s). Upload a file with prompts and responses, or run `sample` first"
             )
-        for batch in _batches(new, _AT_ONCE):
+        if project.qualify and not any(row["gold"] for row in new) and not known:
+            raise DataError(
+                f"project {project.name!r} has a qualification round and no gold question: name a gold file"
+            )
+        left = iter(new)
+        while batch := list(islice(left, _AT_ONCE)):
             db.execute(insert(tasks), batch)
         return len(new)
 
@@ -335,131 +336,6 @@ def _add_guideline(db: Connection, project: int, made: Guideline) -> None:
                 project_id=project, label=made.label, card=made.card.content, text=made.text, created_at=made.created_at
             )
         )
-
-
-# Tasks
-
-
-def _targets(dataset: Dataset, project: Project) -> pl.DataFrame:
-    """group_id, prompt_id, tags, responses (ids, in the dataset's order) of every live prompt with enough of them."""
-    view = dataset.view()
-    known = view["responses"].filter(pl.col("text").is_not_null() & ~pl.col("model").str.starts_with("human:"))
-    if project.protocol == "edit":
-        known = known.filter(pl.col("finish_reason") != "error")
-    per_prompt = (
-        known.select("prompt_id", "response_id", "sample_index", "model")
-        .sort("prompt_id", "model", "sample_index", "response_id")
-        .group_by("prompt_id", maintain_order=True)
-        .agg(pl.col("response_id").alias("responses"))
-    )
-    prompts = view["prompts"].select("group_id", "prompt_id", "tags")
-    found = prompts.join(per_prompt, on="prompt_id", how="inner", maintain_order="left")
-    return found.filter(pl.col("responses").list.len() >= project.asked).collect()
-
-
-def _lists(found: pl.DataFrame, project: Project) -> Iterator[tuple[str, str, Sequence[str], list[str]]]:
-    """group_id, prompt_id, tags and the target ids of each task."""
-    most = project.responses or None
-    for group, prompt, tags, responses in found.iter_rows():
-        chosen = responses
-        if most is not None and len(responses) > most:
-            # The same draw in every run, and for nobody a matter of which model comes first.
-            chosen = sorted(random.Random(f"{project.name}/{prompt}").sample(responses, most), key=responses.index)
-        for targets in _split(chosen, project, prompt):
-            yield group, prompt, tags or (), list(targets)
-
-
-def _split(responses: Sequence[str], project: Project, prompt: str) -> Iterable[Sequence[str]]:
-    if project.protocol == "compare":
-        if project.pairs == "adjacent":
-            return pairwise(responses)
-        if project.pairs == "one":
-            return [random.Random(f"{project.name}/{prompt}/pair").sample(list(responses), 2)]
-        return combinations(responses, 2)
-    if project.protocol in ("edit", "first_error"):
-        return [[one] for one in responses]
-    return [responses]
-
-
-def _rows(
-    held: Held,
-    lists: Iterable[tuple[str, str, Sequence[str], list[str]]],
-    owners: Sequence[int],
-    order: Mapping[frozenset[str] | str, float],
-) -> Iterator[dict[str, Any]]:
-    project = held.project
-    for number, (group, prompt, tags, targets) in enumerate(lists):
-        needed = [tag.partition(":")[2] for tag in tags if tag.startswith(_TAGS[project.require])]
-        yield {
-            "project_id": held.id,
-            "key": make_id("task", project.name, prompt, sorted(targets)),
-            "group_id": group,
-            "prompt_id": prompt,
-            "target_ids": targets,
-            "requires": needed[0] if needed else None,
-            "person_id": owners[number % len(owners)] if owners else None,
-            "gold": None,
-            "priority": order.get(frozenset(targets), order.get(prompt, 0.0)),
-            "wanted": project.overlap,
-            "free": project.overlap,
-            "state": "open",
-        }
-
-
-def _owners(db: Connection, project: Project) -> list[int]:
-    """Those among whom a project's tasks are split."""
-    if not project.split:
-        return []
-    found = db.execute(select(people).where(people.c.state != "stopped").order_by(people.c.person_id))
-    chosen = [row.person_id for row in found if is_meant(project, row.pseudonym, row.groups, row.skills)]
-    if not chosen:
-        raise DataError("split: nobody fits (people, groups, skills); add people first")
-    return chosen
-
-
-def is_meant(project: Project, pseudonym: str, groups: Iterable[str], skills: Iterable[str]) -> bool:
-    """Whether a project is for this person: named, or of one of its groups (nobody named: all), with all its skills."""
-    named = not (project.people or project.groups)
-    named = named or pseudonym in project.people or bool(set(project.groups) & set(groups))
-    return named and set(project.skills) <= set(skills)
-
-
-def _gold(dataset: Dataset, project: Project) -> dict[str, dict[str, Any]]:
-    """Gold questions by prompt_id: target_ids and {answer, explanation}; their prompts are imported here."""
-    if not project.gold:
-        return {}
-    from .gold import gold_questions
-
-    return gold_questions(dataset, project)
-
-
-def _gold_rows(held: Held, golden: Mapping[str, Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    for prompt, question in golden.items():
-        yield {
-            "project_id": held.id,
-            "key": make_id("task", held.project.name, prompt, sorted(question["target_ids"])),
-            "group_id": question["group_id"],
-            "prompt_id": prompt,
-            "target_ids": question["target_ids"],
-            "requires": None,
-            "person_id": None,
-            "gold": {"answer": question["answer"], "explanation": question["explanation"]},
-            "priority": 0.0,
-            "wanted": 0,
-            "free": 0,
-            "state": "gold",
-        }
-
-
-def _batches(rows: Sequence[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:
-    left = iter(rows)
-    while batch := list(islice(left, size)):
-        yield batch
-
-
-def people_by_id(db: Connection) -> dict[int, str]:
-    """Pseudonyms by number."""
-    return {row.person_id: row.pseudonym for row in db.execute(select(people.c.person_id, people.c.pseudonym))}
 
 
 def label_count(db: Connection, project: int, person: int, since: float = 0.0) -> int:

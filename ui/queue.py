@@ -18,9 +18,10 @@ from sqlalchemy import Connection, Row, and_, exists, func, insert, or_, select,
 from prefdata.schema import make_id
 
 from .gold import is_right
+from .making import is_meant
 from .people import Person
 from .project import Project
-from .projects import Held, has_read, is_meant, label_count, project_by
+from .projects import Held, has_read, label_count, project_by
 from .store import Store
 from .store.tables import labels, projects, tasks, work
 

@@ -12,11 +12,10 @@ import polars as pl
 from prefdata.formats import read
 
 from .access import need
+from .making import is_meant, lists_of, targets_of
 from .people import Person
 from .project import Project, project_of
-from .projects import Held, guideline_of, is_meant
-from .projects import _lists as lists_of
-from .projects import _targets as targets_of
+from .projects import Held, guideline_of
 from .shown import task_shown
 
 if TYPE_CHECKING:
@@ -66,7 +65,7 @@ def rehearse(service: Service, who: Person | None, fields: Mapping[str, Any]) ->
     held = Held(0, project, "open", guideline.label)
     task = None
     for _, prompt, _, targets in lists_of(found.head(1), project):
-        row = SimpleNamespace(task_id=0, prompt_id=prompt, target_ids=targets)
+        row = SimpleNamespace(task_id=0, prompt_id=prompt, target_ids=targets, warning=None)
         task = task_shown(row, range(len(targets)), held, guideline, service.texts)
         break
     return Rehearsal(

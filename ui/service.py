@@ -11,8 +11,9 @@ from prefdata.errors import DataError
 
 from . import markup
 from .labels import GoneError, Labels, last_label
+from .making import is_meant
 from .people import NotAllowed, People, Person
-from .projects import Held, Projects, guideline_by, has_read, is_meant, label_count
+from .projects import Held, Projects, guideline_by, has_read, label_count
 from .pull import Pull
 from .queue import Queue, Turn
 from .sessions import secret_of
@@ -104,6 +105,7 @@ class Service:
 
     def me(self, who: Person) -> dict[str, Any]:
         """What the page shows of the person and their projects."""
+        known = self.projects.list()  # not within: whoever holds a connection must not wait for a second one
         with self.store.read() as db:
             mine = [
                 {
@@ -115,10 +117,16 @@ class Service:
                     "quota": held.project.quota or None,
                     "open": held.state == "open",
                 }
-                for held in self.projects.list()
+                for held in known
                 if held.state != "closed" and is_meant(held.project, who.pseudonym, who.groups, who.skills)
             ]
-        return {"pseudonym": who.pseudonym, "role": who.role, "projects": mine, "unread": self._unread(who, mine)}
+        return {
+            "pseudonym": who.pseudonym,
+            "role": who.role,
+            "projects": mine,
+            "unread": self._unread(who, mine),
+            "store": self.dataset.uid,  # what the page has not sent yet must not go to another dataset
+        }
 
     def _unread(self, who: Person, mine: list[dict[str, Any]]) -> int:
         return sum(
@@ -138,9 +146,9 @@ class Service:
         return {"state": "task", "task": self._shown(who, held, turn)}
 
     def _to_read(self, who: Person, held: Held) -> dict[str, Any]:
+        known = self.projects.guidelines(held.id)
         with self.store.read() as db:
             now = guideline_by(db, held.id, held.guideline)
-            known = self.projects.guidelines(held.id)
             before = any(has_read(db, who.person_id, held.id, one.label) for one in known)
         return {"label": now.label, "html": guideline_html(now), "previous": before}
 

@@ -61,7 +61,7 @@ def task_shown(
         "question": project.question or QUESTIONS[project.protocol] or card.question,
         "guideline": guideline.label,
         "guideline_html": guideline_html(guideline),
-        "warning": project.warning or None,
+        "warning": task.warning or project.warning or None,
         "prompt": _prompt(prompt, card, task.task_id),
         "targets": [_target(response, place, project, task.task_id) for place, response in enumerate(responses)],
         "options": options_of(project, card),

@@ -195,10 +195,16 @@ def _picture(record: Record, path: str) -> Row:
     return {"uri": str(place), "sha256": sha256(content).hexdigest(), "kind": "image"}
 
 
+_WORDS: dict[str, int | str] = {"a": -1, "b": 1, "tie": 0, "both_bad": "both_bad"}
+"""The right answer to a comparison in a word, as one writes it into a table."""
+
+
 def _beside(record: Record, count: int) -> Row:
     found: Row = {}
-    gold = record.structured("gold")
-    if gold is not None:
+    given = record.row.get("gold")
+    if count == 2 and isinstance(given, str) and given.strip().lower() in _WORDS:
+        found["gold"] = {"choice": _WORDS[given.strip().lower()]}
+    elif (gold := record.structured("gold")) is not None:
         found["gold"] = _gold(record, gold, count)
     for column in ("explanation", "warning"):
         if record.row.get(column) is not None:

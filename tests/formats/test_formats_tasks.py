@@ -189,3 +189,11 @@ def test_a_broken_json_file_is_refused_in_a_sentence(tmp_path: Path, content: by
     with pytest.raises(DataError) as raised:
         read("tasks", path)
     assert said in str(raised.value)
+
+
+@pytest.mark.parametrize(("word", "choice"), [("a", -1), ("B", 1), ("tie", 0), ("both_bad", "both_bad")])
+def test_the_right_one_of_two_in_a_word(tmp_path: Path, word: str, choice: int | str) -> None:
+    path = tmp_path / "gold.csv"
+    path.write_text(f"prompt,response_a,response_b,gold\nWhy?,one,two,{word}\n", encoding="utf-8")
+    (said,) = read_tasks(path).beside.values()
+    assert said["gold"] == {"choice": choice}

@@ -14,16 +14,9 @@ from sqlalchemy import func, select, update
 
 from prefdata.cards import card_of
 from prefdata.errors import DataError
-from prefdata.ui.adjudication import (
-    MEANING,
-    adjudicate,
-    collect_more,
-    disagreement,
-    disagreements,
-    refusal,
-    widest,
-)
+from prefdata.ui.adjudication import adjudicate, collect_more, disagreements, refusal
 from prefdata.ui.answers import AnswerError
+from prefdata.ui.apart import MEANING, disagreement, widest
 from prefdata.ui.people import NotAllowed, Person
 from prefdata.ui.project import PROTOCOLS
 from prefdata.ui.service import Service

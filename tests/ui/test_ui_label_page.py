@@ -441,7 +441,17 @@ def test_a_reloaded_page_sends_what_it_had_kept(page: Page, fake: fakes.Fake) ->
     page.locator(".pd-board").wait_for()  # the second task, so the first is done
     assert fake.answers == [{"choice": 1}]
     assert len(set(keys_sent(fake))) == 1
-    assert "release" not in [route for route, _ in fake.calls]  # the task of a kept label is not given back
+    routes = [route for route, _ in fake.calls]
+    assert "release" not in routes[routes.index("submit") :]  # the task of a kept label is not given back
+
+
+def test_the_gradio_page_has_nothing_that_could_lose_its_connection() -> None:
+    """Gradio's reconnect dialog comes from a broken event, its heartbeat from state or an unload event."""
+    from prefdata.ui.pages.label import build
+
+    config = build(None).get_config_file()
+    assert config["dependencies"] == []
+    assert config["connect_heartbeat"] is False
 
 
 def test_a_killed_server_leaves_the_page_usable(page: Page) -> None:
@@ -644,6 +654,27 @@ def test_plain_text_is_remembered_and_markup_stays_text(page: Page, fake: fakes.
     assert attack in page.locator(".pd-card").first.inner_text()
     assert page.evaluate("window.caught") is None
     assert page.locator(".pd-card img").count() == 0
+
+
+def test_conversation_passages_and_pictures_are_shown(page: Page, fake: fakes.Fake) -> None:
+    turns = [{"role": role, **fakes.text(said)} for role, said in (("system", "Be brief."), ("user", "Why?"))]
+    prompt = {
+        "turns": turns,
+        "passages": [{"title": "Page 7", **fakes.text("Because of the seam.")}],
+        "media": [{"url": "media/p1/0", "alt": "a loaf"}],
+    }
+    answer = fakes.target("B", "", turns=[{"role": "assistant", **fakes.text("So it is.")}])
+    opened(page, fake, fakes.task("compare", [fakes.target("A", "It is."), answer], prompt=prompt))
+    assert page.locator(".pd-prompt .pd-role").all_inner_texts() == ["Instructions", "Person"]
+    assert "Because of the seam." in page.get_by_label("Passage", exact=True).inner_text()
+    assert page.locator(".pd-picture img").get_attribute("src") == "/media/p1/0"
+    assert "So it is." in page.get_by_label("Response B").inner_text()
+    page.get_by_role("button", name="Enlarge: a loaf").click()
+    page.locator("dialog img").wait_for(state="attached")
+    page.keyboard.press("1")  # behind a dialog keys do nothing
+    page.keyboard.press("Escape")
+    page.locator("dialog").wait_for(state="detached")
+    assert fake.submitted == []
 
 
 def test_states_without_a_task(page: Page, fake: fakes.Fake) -> None:

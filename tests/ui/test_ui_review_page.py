@@ -16,7 +16,7 @@ from labelled import PASSWORD, person, project, service, submit
 from sqlalchemy import select, update
 
 from prefdata.report import markup
-from prefdata.ui.adjudication import Answered, Disagreement
+from prefdata.ui.adjudication import Answered, Disagreement, place_of
 from prefdata.ui.pages.review_lock import Locked, number, whole
 from prefdata.ui.pages.review_task import after, described
 from prefdata.ui.people import Person
@@ -322,10 +322,10 @@ def test_more_labels_by_the_page(made: Service, people: dict[str, Person]) -> No
 def test_next_goes_through_all_that_nobody_has_decided(made_of: list[tuple[float, bool]]) -> None:
     verdict = (Answered("r", {}, "g", 1.0, 0.0, 1),)
     found = [
-        Disagreement(number, "p", value, (), verdict if decided else (), 2, None)
+        Disagreement(number, "p", value, (), verdict if decided else (), None)
         for number, (value, decided) in enumerate(made_of)
     ]
-    found.sort(key=lambda one: (bool(one.verdicts), -one.value, one.task_id))
+    found.sort(key=place_of)
     undecided = [one.task_id for one in found if not one.verdicts]
     seen, at = [], after(found, None)
     while at is not None and at not in seen:

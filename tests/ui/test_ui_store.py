@@ -34,7 +34,7 @@ def test_a_store_of_every_older_version_is_brought_up(tmp_path: Path, old: Path)
     with store.read() as db:
         assert version_of(db) == NEWEST
         assert compare_metadata(MigrationContext.configure(db), metadata) == []
-        assert [row.answer for row in db.execute(select(labels))] == [{"choice": -1}]
+        assert [row.answer for row in db.execute(select(labels))] == [{"choice": 1}]
 
 
 def test_a_store_of_a_newer_version_is_not_touched(tmp_path: Path) -> None:

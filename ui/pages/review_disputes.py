@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,8 @@ from prefdata.errors import DataError
 from prefdata.report.markup import tag
 from prefdata.report.parts import plural
 
-from ..adjudication import MEANING, MOST_MORE, WIDE, Disagreement, adjudicate, collect_more, disagreements
+from ..adjudication import MOST_MORE, WIDE, Disagreement, adjudicate, collect_more, disagreements, place_of
+from ..apart import MEANING
 from ..person import Person
 from ..projects import Held
 from . import review_numbers as numbers
@@ -32,6 +34,9 @@ import(root + "/static/review.js").then((page) => {
   watch("value", () => show(props.value));
 }).catch((error) => { console.error(error); place.textContent = "The page could not be loaded. Please reload it."; });
 """
+KEPT = 60.0
+"""Seconds for which the list stands while a reviewer goes through it; opening the tab looks again."""
+
 PLACE = '<div class="rv-stage"></div>'
 
 
@@ -49,6 +54,7 @@ class DisputesTab:
         import gradio as gr
 
         self.service = service
+        self._kept: dict[int, tuple[float, list[Disagreement]]] = {}
         self.about = gr.HTML(apply_default_css=False)
         with gr.Row(equal_height=True) as self.bar:
             self.pick = gr.Dropdown([], label="Task", scale=5, min_width=220)
@@ -81,7 +87,7 @@ class DisputesTab:
         """The tab's values for a project."""
         import gradio as gr
 
-        found = self._found(held)
+        found = self._found(held, anew=True)
         about, pick, value = self._at(who, held, found, after(found, None))
         rated = held.project.protocol == "rate"
         unit = "points of the scale between two scores of one response" if rated else "the number before each task"
@@ -101,9 +107,22 @@ class DisputesTab:
             self.above: WIDE if rated else 0.3,
         }
 
-    def _found(self, held: Held) -> list[Disagreement]:
-        """The tasks of the list; those whose prompt was erased are left out."""
-        found = disagreements(self.service, held.id, MOST)
+    def _found(self, held: Held, *, anew: bool = False, changed: int | None = None) -> list[Disagreement]:
+        """The tasks of the list; those whose prompt was erased are left out.
+
+        Args:
+            held: whose.
+            anew: look at all labels again; else that is done once in `KEPT` seconds, since it takes seconds where
+                there are a hundred thousand of them.
+            changed: a task that has just been decided.
+        """
+        since, found = self._kept.get(held.id, (0.0, []))
+        if anew or time.monotonic() > since + KEPT:
+            since, found = time.monotonic(), disagreements(self.service, held.id, MOST)
+        elif changed is not None:
+            found = [one for one in found if one.task_id != changed]
+            found = sorted([*found, *disagreements(self.service, held.id, task=changed)], key=place_of)
+        self._kept[held.id] = since, found
         names = excerpts(self.service, found)
         return [one for one in found if one.task_id in names]
 
@@ -161,7 +180,7 @@ class DisputesTab:
         self._one(held, task)  # it is a task of this project, and one on which people differ
         seconds = number(sent.get("seconds"), "the time taken", 0, float("inf"))
         done = adjudicate(self.service, who, task, str(sent.get("key")), dict(sent["answer"]), seconds)
-        found = self._found(held)
+        found = self._found(held, changed=task)
         said = "Your verdict is kept." if done["revision"] == 1 else "Your verdict is corrected."
         following = after(found, task)
         if following is None:

@@ -89,11 +89,20 @@ export function option(label, run, { role = "radio", key = null, kind = "", name
 
 export function check(node, on) {
   node.setAttribute("aria-checked", on ? "true" : "false");
+  if (on && node.getAttribute("role") === "radio") rove(node);
+}
+
+/** A group of radios is one stop for the tab key: the chosen one, or the one that had the focus last. */
+function rove(node) {
+  const group = node.closest("[role=radiogroup]");
+  for (const one of group?.querySelectorAll("[role=radio]") ?? []) one.tabIndex = one === node ? 0 : -1;
 }
 
 /** Arrow keys move the focus inside a group of radios; only space, enter or a click chooses. */
 export function radios(name, options, attributes = {}) {
   const group = h("div", { role: "radiogroup", "aria-label": name, ...attributes }, options);
+  rove(options[0]);
+  group.addEventListener("focusin", (event) => options.includes(event.target) && rove(event.target));
   group.addEventListener("keydown", (event) => {
     const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
     const at = options.indexOf(document.activeElement);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -48,6 +49,7 @@ class Store:
     def __init__(self, url: str) -> None:
         self.engine = _engine(url)
         self.sqlite = self.engine.dialect.name == "sqlite"
+        self._turn = threading.Lock()
         try:
             self._prepare()
         except OperationalError as error:
@@ -79,10 +81,17 @@ class Store:
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """A connection that excludes other writers; all of it is durable when this is left, or none of it."""
-        with self.engine.connect().execution_options(write=True) as connection, connection.begin():
-            if not self.sqlite:
-                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
-            yield connection
+        # Threads of one process wait here for their turn: SQLite lets those who wait sleep and try again, and whoever
+        # has slept longest tries least often. Waiting here holds no connection either.
+        mine = self._turn.acquire(timeout=_BUSY)
+        try:
+            with self.engine.connect().execution_options(write=True) as connection, connection.begin():
+                if not self.sqlite:
+                    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+                yield connection
+        finally:
+            if mine:
+                self._turn.release()
 
     @property
     def _snapshot(self) -> dict[str, str]:

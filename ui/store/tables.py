@@ -124,6 +124,7 @@ tasks = Table(
     Column("requires", String(60), nullable=True),  # a skill or language
     Column("person_id", Integer, ForeignKey("people.person_id"), nullable=True),  # split: only this person's
     Column("gold", JSON(none_as_null=True), nullable=True),  # {answer, explanation}
+    Column("warning", Text, nullable=True),  # of this prompt; the project's own unless there is one
     Column("priority", Float, nullable=False, default=0.0),  # the highest first
     Column("wanted", Integer, nullable=False),  # labels by different people; gold: no limit
     Column("free", Integer, nullable=False),  # wanted - labels - leases: how many may still take it
@@ -141,6 +142,19 @@ Index(
     postgresql_where=_open,
 )
 Index("ix_tasks_prompt", tasks.c.prompt_id)
+
+asides = Table(
+    "asides",
+    metadata,
+    Column("file", String(200), primary_key=True),
+    Column("prompt_id", String(32), primary_key=True),
+    Column("position", Integer, nullable=False),  # in the file
+    Column("gold", JSON(none_as_null=True), nullable=True),
+    Column("explanation", Text, nullable=True),
+    Column("warning", Text, nullable=True),
+    Column("response_ids", JSON(none_as_null=True), nullable=True),  # the file's order, which positions in gold count
+)
+"""What an uploaded file says of its prompts that is not for the dataset, since annotators may see that."""
 
 work = Table(
     "work",

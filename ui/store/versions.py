@@ -10,7 +10,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
-NEWEST = "0001"
+NEWEST = "0002"
 """The version that `tables.py` describes."""
 
 
