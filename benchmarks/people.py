@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -96,9 +96,7 @@ def measured(name: str, store: str | None, options: argparse.Namespace) -> Resul
             with contextlib.suppress(AssertionError):
                 server.stop()
         result = Result(name, scene.ledgers, outages, began, load=(load, os.getloadavg()[0]))
-        log = server.log.read_text(errors="replace")
-        if "Traceback" in log:
-            result.wrong.append(f"the server's log has a traceback: {log[log.index('Traceback') :][:2000]}")
+        result.wrong += [f"the server's log has {error}" for error in raised(server.log)]
         subprocess.run([*PREFDATA, "labels", "pull", str(scene.folder), *at], check=True, stdout=subprocess.DEVNULL)
         _check(scene, folder, result)
     for sentence in result.wrong:
@@ -106,7 +104,15 @@ def measured(name: str, store: str | None, options: argparse.Namespace) -> Resul
     return result
 
 
-def _say(name: str) -> object:
+def raised(log: Path) -> list[str]:
+    """The exceptions whose tracebacks a log holds, each once."""
+    lines = iter(log.read_text(encoding="utf-8", errors="replace").splitlines())
+    return sorted(
+        {next((end for end in lines if not end.startswith(" ")), "") for line in lines if "Traceback" in line}
+    )
+
+
+def _say(name: str) -> Callable[[str], None]:
     def say(line: str) -> None:
         print(f"{name}: {line}", file=sys.stderr, flush=True)
 

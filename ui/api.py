@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
+from starlette.requests import ClientDisconnect
 
 from prefdata.errors import DataError
 
@@ -40,7 +41,10 @@ def routes(service: Service) -> APIRouter:
 
     def post(path: str, handle: Handler) -> None:
         async def answer(request: Request) -> JSONResponse:
-            raw = await _body(request)
+            try:
+                raw = await _body(request)
+            except ClientDisconnect:  # a connection that breaks is no mistake of the server's, and will be tried again
+                return JSONResponse({"say": "the request broke off"}, 408)
             return await run_in_threadpool(_answered, service, request, lambda who: handle(who, _parsed(raw)))
 
         router.add_api_route(path, answer, methods=["POST"])

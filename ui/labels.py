@@ -138,7 +138,7 @@ class Labels:
             )
             if status == "skipped" and mine is not None and mine.state != "skipped":
                 give_back(db, task.task_id, who.person_id, "skipped")
-            elif status == "ok" and mine is not None:
+            elif status == "ok" and mine is not None and kind == "label":
                 mark = update(work).where(work.c.task_id == task.task_id, work.c.person_id == who.person_id)
                 db.execute(mark.values(state="done", done_at=now))
             feedback = self._feedback(db, who, task, held, answer) if status == "ok" and revision == 1 else None
@@ -192,12 +192,9 @@ class Labels:
             return row, mine.shown, held, last_label(db, task, who.person_id)
 
     def last_task(self, who: Person, project: int) -> int | None:
-        """The task that a person answered or skipped last."""
-        own = (labels.c.person_id == who.person_id) & (labels.c.project_id == project) & (labels.c.kind == "label")
-        with self.store.read() as db:
-            found = select(labels.c.task_id).where(own, labels.c.status != "deleted")
-            task: int | None = db.execute(found.order_by(labels.c.label_id.desc()).limit(1)).scalar()
-            return task
+        """The task that a person answered or skipped last; what was taken back from them is none of theirs."""
+        rows = self.mine(who, project, 1)
+        return int(rows[0].task_id) if rows else None
 
     def mine(self, who: Person, project: int, limit: int = 50) -> list[Row[Any]]:
         """A person's own labels, the newest first, each task once: rows of `labels` with prompt_id."""

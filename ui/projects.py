@@ -78,26 +78,19 @@ class Projects:
         """
         need(by, "admin")
         project = project_of(dict(fields))
-        guideline = guideline_of(project)
+        with self.store.read() as db:
+            there = _held(db.execute(select(projects).where(projects.c.name == project.name)).first())
+        guideline = guideline_of(project) if there is None else None
         if project.gold and Path(project.gold).expanduser().is_file():
             take_file(self.dataset, self.store, Path(project.gold).expanduser(), golden=project)
         with self.store.write() as db:
             held = _held(db.execute(select(projects).where(projects.c.name == project.name)).first())
-            if held is None:
-                made = db.execute(
-                    insert(projects).values(
-                        name=project.name,
-                        spec=project.model_dump(mode="json"),
-                        guideline=guideline.label,
-                        state="open",
-                        created_at=time.time(),
-                    )
-                )
+            if held is None and guideline is not None:
+                row = {"name": project.name, "spec": project.model_dump(mode="json"), "state": "open"}
+                made = db.execute(insert(projects).values(**row, guideline=guideline.label, created_at=time.time()))
                 held = Held(int((made.inserted_primary_key or [0])[0]), project, "open", guideline.label)
                 _add_guideline(db, held.id, guideline)
-            elif held.project.model_dump(exclude={"card", "guidelines"}) != project.model_dump(
-                exclude={"card", "guidelines"}
-            ):
+            elif held is None or _tasks_of(held.project) != _tasks_of(project):
                 raise DataError(
                     f"there is a project {project.name!r} already, which states something else: give the new one "
                     "another name, or repeat the same fields to add tasks for new prompts"
@@ -235,6 +228,12 @@ class Projects:
                 ).where(own)
             ).one()
             return {**counted._mapping, **worked._mapping}
+
+
+def _tasks_of(project: Project) -> dict[str, Any]:
+    """What a project states of its tasks. Where its card and gold files lie may change; what they said is kept."""
+    stated = project.model_dump(exclude={"card", "guidelines"})
+    return {**stated, "gold": Path(project.gold).name}
 
 
 # Reading the store

@@ -175,10 +175,21 @@ class Pull:
         withdrawn = self._visible("annotations", "annotation_id", gone)
         if withdrawn:
             self.dataset.drop("annotations", withdrawn, reason="the label was taken back", store=store)
+        self._bring_back([row["response_id"] for row in beside["responses"]], store)
         unwritten = self._visible("responses", "response_id", texts)
         if unwritten:
             self.dataset.drop("responses", unwritten, reason="edited anew", store=store)
         return len(rows), len(withdrawn)
+
+    def _bring_back(self, written: Sequence[str], store: str) -> None:
+        """Restore what somebody wrote, wrote otherwise, and wrote again."""
+        if written:
+            gone = sorted(set(written) - set(self._visible("responses", "response_id", set(written))))
+            dropped = self.dataset.view().dropped.filter(
+                (pl.col("table") == "responses") & pl.col("id").is_in(gone) & pl.col("step").is_in([f"labels:{store}"])
+            )
+            if dropped.height:
+                self.dataset.restore("responses", dropped["id"].to_list(), reason="written again", store=store)
 
     def _visible(self, table: str, key: str, ids: set[str]) -> list[str]:
         """Those of `ids` that are in the dataset and not dropped."""

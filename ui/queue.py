@@ -141,12 +141,15 @@ class Queue:
         mine = exists().where(
             work.c.task_id == tasks.c.task_id, work.c.person_id == who.person_id, work.c.state != "returned"
         )
+        decided = exists().where(  # as an adjudicator: a label of theirs would take the verdict's place
+            labels.c.task_id == tasks.c.task_id, labels.c.person_id == who.person_id, labels.c.kind == "adjudication"
+        )
         found = (
             select(tasks)
             .where(tasks.c.project_id == held.id, tasks.c.state == "open", tasks.c.free > 0)
             .where(or_(tasks.c.person_id.is_(None), tasks.c.person_id == who.person_id))
             .where(or_(tasks.c.requires.is_(None), tasks.c.requires.in_(who.skills)))
-            .where(~mine)
+            .where(~mine, ~decided)
             .order_by(tasks.c.priority.desc(), tasks.c.task_id)
             .limit(1)
         )

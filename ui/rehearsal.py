@@ -8,7 +8,9 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
+from sqlalchemy import select
 
+from prefdata.errors import DataError
 from prefdata.formats import read
 
 from .access import need
@@ -17,6 +19,7 @@ from .people import Person
 from .project import Project, project_of
 from .projects import Held, guideline_of
 from .shown import task_shown
+from .store.tables import asides
 
 if TYPE_CHECKING:
     from .service import Service
@@ -58,14 +61,21 @@ def rehearse(service: Service, who: Person | None, fields: Mapping[str, Any]) ->
     project = project_of(dict(fields))
     guideline = guideline_of(project)
     golden = {row["prompt_id"] for row in read("tasks", project.gold).rows["prompts"]} if project.gold else set()
-    found = targets_of(service.dataset, project)
-    if golden:
-        found = found.filter(~pl.col("prompt_id").is_in(list(golden)))
+    with service.store.read() as db:
+        beside = db.execute(select(asides).order_by(asides.c.position)).all()
+    only = [row.prompt_id for row in beside if row.file == project.file] if project.file else None
+    if only == []:
+        raise DataError(f"no file {project.file!r} was uploaded")
+    questions = {row.prompt_id for row in beside if row.gold is not None}
+    golden |= questions.intersection(only or ())
+    found = targets_of(service.dataset, project, only)
+    found = found.filter(~pl.col("prompt_id").is_in(sorted(questions | golden)))
     tasks = _count(found, project)
     held = Held(0, project, "open", guideline.label)
     task = None
     for _, prompt, _, targets in lists_of(found.head(1), project):
-        row = SimpleNamespace(task_id=0, prompt_id=prompt, target_ids=targets, warning=None)
+        warning = next((row.warning for row in beside if row.prompt_id == prompt), None)
+        row = SimpleNamespace(task_id=0, prompt_id=prompt, target_ids=targets, warning=warning)
         task = task_shown(row, range(len(targets)), held, guideline, service.texts)
         break
     return Rehearsal(
@@ -93,6 +103,12 @@ def _count(found: pl.DataFrame, project: Project) -> int:
         each = size
     tasks = int(found.select(each.sum() if each.meta.root_names() else pl.len()).item() or 0)
     return min(tasks, project.budget) if project.budget else tasks
+
+
+def uploaded(service: Service) -> list[str]:
+    """The names of the files that were uploaded, as `Project.file` takes them."""
+    with service.store.read() as db:
+        return sorted(db.execute(select(asides.c.file).distinct()).scalars())
 
 
 def free_name(service: Service, wanted: str = "project") -> str:

@@ -80,6 +80,8 @@ class Service:
     def close(self) -> None:
         """Stop pulling, and give the store's connections back."""
         self.pull.stop()
+        if self._explore is not None:
+            self._explore.close()
         self.store.close()
 
     # Who is asking

@@ -130,6 +130,7 @@ class Annotator:
         self.draw = random.Random(f"{pseudonym}/{seed}")
         self.project = projects[self.draw.randrange(len(projects))]
         self.on_the_way = 0
+        self._until = 0.0
         self._login = f"{pseudonym}@home"
         # Cookies of an address without a name are kept only so.
         self._browser = aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True), timeout=_PATIENCE)
@@ -159,6 +160,7 @@ class Annotator:
 
     async def work(self, until: float) -> None:
         """Work until then (time.monotonic); what is on the way then is still delivered."""
+        self._until = until
         try:
             while time.monotonic() < until:
                 await self._turn()
@@ -186,7 +188,7 @@ class Annotator:
 
     async def _task(self, task: Mapping[str, Any]) -> None:
         pace, began = self.pace, time.monotonic()
-        if self.draw.random() < pace.nap:
+        if self._with(pace.nap) and began + pace.asleep[1] < self._until:
             await asyncio.sleep(self.draw.uniform(*pace.asleep))
         await asyncio.sleep(self.draw.uniform(*pace.think))
         seconds = round(time.monotonic() - began, 3)

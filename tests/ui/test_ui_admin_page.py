@@ -112,9 +112,10 @@ def test_what_goes_wrong_is_a_sentence_that_is_no_markup(made: Service, lead: Pe
 
 
 def test_the_form_has_every_field_of_a_project_once() -> None:
-    placed = [name for row in admin_fields.FIRST for name in row]
+    placed = [*admin_fields.WHAT] + [name for row in admin_fields.FIRST for name in row]
     placed += [name for names in admin_fields.PARTS.values() for name in names]
     assert sorted(placed) == sorted(Project.model_fields)
+    assert "More" not in admin_fields.PARTS  # a new field is there at once, but deserves a better place
     for name, field in Project.model_fields.items():
         assert field.description
         assert admin_fields.about(name)
@@ -144,24 +145,27 @@ def test_only_what_concerns_the_protocol_is_visible() -> None:
 def test_from_a_file_to_an_open_project(made: Service, lead: Person) -> None:
     setup = drawn(made, admin_setup.Setup)
     content = 'prompt,response_1,response_2\nwhich?,"a </script><b>",b\nand now?,c,d\n'
-    cleared, told, name, outlook, preview = setup._take(
-        lead, upload(made, "tasks-2.csv", content), *values(name="project")
-    )
+    sent = upload(made, "tasks-2.csv", content)
+    cleared, told, name, file, outlook, preview = setup._take(lead, sent, *values(name="project"))
     assert cleared is None
     assert not list(Path(os.environ["GRADIO_TEMP_DIR"]).rglob("*.csv"))
     assert "2 prompts and 4 responses are new" in told
     assert "5 prompts with 10 responses" in told
-    assert name == "tasks-2"
-    assert "5 tasks, 5 labels in all" in outlook
+    assert (name, file["value"]) == ("tasks-2", "tasks-2.csv")
+    assert "2 tasks, 2 labels in all" in outlook
+    assert "5 tasks" in setup._rehearsed(lead, tuple(values()))[0]
     assert "iframe" in preview
-    _, said = setup._begin(lead, *values(name=name, overlap=2))
-    assert "5 new tasks" in said
+    _, said = setup._begin(lead, *values(name=name, overlap=2, file=file["value"]))
+    assert "2 new tasks" in said
     held = made.projects.get("tasks-2")
-    assert made.projects.progress(held.id)["wanted"] == 10
-    _, again = setup._begin(lead, *values(name=name, overlap=2))
+    assert made.projects.progress(held.id)["wanted"] == 4
+    _, again = setup._begin(lead, *values(name=name, overlap=2, file=file["value"]))
     assert "nothing was added" in again
     with pytest.raises(DataError, match="states something else"):
-        setup._begin(lead, *values(name=name, overlap=3))
+        setup._begin(lead, *values(name=name, overlap=3, file=file["value"]))
+    with pytest.raises(DataError, match="was uploaded"):
+        setup._begin(lead, *values(name="other", file="/etc/passwd"))
+    assert "was uploaded" in setup._rehearsed(lead, tuple(values(file="/etc/passwd")))[0]
     assert free_name(made, "tasks-2") == "tasks-2-2"
     assert free_name(made, "../ä b") == "b"
 
@@ -230,6 +234,19 @@ def test_gold_questions_are_counted_before_and_asked_after_and_can_be_added_to(m
     tab = drawn(made, admin_projects.ProjectsTab)
     tab._add(lead, made.projects.get("first").id)
     assert made.projects.progress("first")["tasks"] == 4
+
+
+def test_gold_rows_among_the_others_of_a_file_are_told_apart(made: Service, lead: Person) -> None:
+    setup = drawn(made, admin_setup.Setup)
+    rows = [{"prompt": "plain?", "responses": ["a", "b"], "warning": "harsh words"}]
+    rows.append({"prompt": "known?", "responses": ["c", "d"], "gold": {"choice": 1}})
+    sent = upload(made, "both.jsonl", "".join(canonical_json(row) + "\n" for row in rows))
+    outlook, preview = setup._take(lead, sent, *values())[-2:]
+    assert "1 task, 1 label in all, and 1 gold question" in outlook
+    assert "harsh words" in preview
+    setup._begin(lead, *values(file="both.jsonl"))
+    far = made.projects.progress("first")
+    assert (far["tasks"], far["gold"]) == (1, 1)
 
 
 def test_gold_questions_without_an_answer_are_refused_before_the_start(made: Service, lead: Person) -> None:

@@ -295,21 +295,35 @@ def _label_and_check(browser: Any, server: Server, folder: Path, tmp_path: Path)
             assert [texts[one] for one in own[0]["target_ids"]] == shown  # the order that was shown is recorded
     orders = {(name, shown[0] < shown[1]) for protocol, name, shown, _ in done if protocol == "compare"}
     assert {order for _, order in orders} == {True, False}, "both display orders"
-    _adjudicate(lead, service, projects["compare"])
+    _adjudicate(lead, service)
     assert [one.outside for one in (lead, *people)] == [[], [], []], "nothing is asked of other machines"
     _export_and_train(folder, tmp_path)
     service.close()
 
 
-def _adjudicate(lead: Somebody, service: Service, project: int) -> None:
-    """The two disagree on some pair; the lead's verdict is one label more, and theirs stay."""
-    before = prefdata.open(service.dataset.path).annotations.collect().height
-    from prefdata.ui.adjudication import disagreements
+def _adjudicate(lead: Somebody, service: Service) -> None:
+    """The two disagree on some pair; the lead's verdict, given on the page, is one label more, and theirs stay."""
 
-    name = service.projects.get(project).project.name
-    disputed = disagreements(service, name, 10)
-    assert disputed, "the two saw some pair in different orders, and both chose the first"
-    assert before
+    def humans() -> list[dict[str, Any]]:
+        rows = prefdata.open(service.dataset.path).annotations.filter(pl.col("source") == "human")
+        return rows.collect().to_dicts()
+
+    before = {row["annotation_id"] for row in humans()}
+    page = lead.page
+    page.goto(f"{lead.server.address}/review/")
+    page.get_by_label("Project").click()
+    page.get_by_role("option", name="compare", exact=True).click()
+    page.get_by_role("tab", name="Disagreements").click()
+    page.locator(".pd-review-task").wait_for()
+    page.get_by_role("radio", name=re.compile("^A is much better")).click()
+    page.get_by_role("button", name=re.compile("^Submit")).click()
+    page.get_by_text("Your verdict is kept").wait_for()
+    service.pull()
+    after = humans()
+    new = [row for row in after if row["annotation_id"] not in before]
+    assert [row["annotator"] for row in new] == ["human:ann-01"]
+    assert '"adjudication":true' in new[0]["meta"] and new[0]["strength"] == 3.0
+    assert before < {row["annotation_id"] for row in after}
 
 
 def _export_and_train(folder: Path, tmp_path: Path) -> None:

@@ -6,12 +6,15 @@ The full form, with fifty people for three minutes, is `benchmarks/people.py`.
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 
 from crowd import Pace
 from crowd_check import differences, faults, unfinished, unseen
 from crowd_scene import Scene, Server, lean, set_up, work
 from postgres import free_port, postgres, postgres_server
+
+from prefdata.ui.people import Person
 
 __all__ = ["postgres", "postgres_server"]
 
@@ -54,3 +57,28 @@ def test_a_crowd_and_a_kill_on_sqlite(tmp_path: Path) -> None:
 
 def test_a_crowd_and_a_kill_on_postgresql(tmp_path: Path, postgres: str) -> None:
     check(worked(tmp_path, postgres), tmp_path)
+
+
+def test_nobody_who_holds_a_connection_waits_for_another(tmp_path: Path, postgres: str) -> None:
+    """As many at once as there are connections: after a restart all pages ask the same in one moment."""
+    scene = set_up(tmp_path / "data", postgres, people=40, prompts=2)
+    service, begin, failed = scene.service(), threading.Barrier(40), []
+
+    def look(person: Person) -> None:
+        begin.wait()
+        try:
+            for _ in range(3):
+                service.me(person)
+                service.next(person, scene.projects[0])
+        except Exception as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=look, args=(person,)) for person in service.people.list()]
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+    finally:
+        service.close()
+    assert failed == []

@@ -97,6 +97,21 @@ def test_an_edit_that_is_edited_again_leaves_one_response(tmp_path: Path) -> Non
     assert made.projects.create({"name": "later", "protocol": "thumbs"})[1] == 1
 
 
+def test_an_edit_that_is_set_back_is_seen_again(tmp_path: Path) -> None:
+    made = service(tmp_path, prompts=1, responses=1)
+    who = person(made)
+    at = project(made, who, protocol="edit")
+    task = made.next(who, at)["task"]
+    for key, text in (("k1", "one"), ("k2", "other"), ("k3", "one")):
+        submit(made, who, task, key, {"target": 0, "text": text})
+        made.pull()
+    written = made.dataset.responses.filter(pl.col("parent_id").is_not_null()).collect()
+    assert written["text"].to_list() == ["one"] and len(said(made)) == 1
+    commit = made.dataset.snapshot.number
+    made.pull()
+    assert made.dataset.snapshot.number == commit
+
+
 def test_a_skip_is_a_row_without_a_score(tmp_path: Path) -> None:
     made = service(tmp_path, prompts=1)
     who = person(made)

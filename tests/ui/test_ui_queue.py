@@ -229,3 +229,13 @@ def test_the_order_differs_between_people_and_is_recorded(tmp_path: Path) -> Non
         orders.append(mine)
     assert len(orders[0]) == 8 and orders[0] != orders[1]
     assert [sorted(one) for one in orders[0]] == [sorted(one) for one in orders[1]]
+
+
+def test_who_has_decided_a_task_is_not_asked_to_label_it(made: Any) -> None:
+    first, second, lead = person(made), person(made), person(made, "reviewer")
+    at = project(made, first, second, lead, overlap=3, order="fixed")
+    task = made.next(first, at)["task"]
+    submit(made, first, task, "k1", {"choice": -1})
+    submit(made, second, made.next(second, at)["task"], "k1", {"choice": 1})
+    made.labels.adjudicate(lead, task["id"], "k1", {"choice": -1}, 3.0)
+    assert made.next(lead, at)["task"]["id"] != task["id"]

@@ -17,7 +17,7 @@ from sqlalchemy import select, update
 
 from prefdata.report import markup
 from prefdata.ui.adjudication import Answered, Disagreement, place_of
-from prefdata.ui.pages.review_lock import Locked, number, whole
+from prefdata.ui.pages.lock import Locked, number, whole
 from prefdata.ui.pages.review_task import after, described
 from prefdata.ui.people import Person
 from prefdata.ui.project import Project

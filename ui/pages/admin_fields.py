@@ -12,6 +12,9 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 import gradio as gr
 
+WHAT = ("file",)
+"""What is to be labelled; stands beside the upload."""
+
 FIRST: tuple[tuple[str, ...], ...] = (("name", "overlap"), ("protocol",), ("card",))
 """What is asked of everybody, by row; all else has a default and stands in a part that is closed."""
 
@@ -30,7 +33,11 @@ PARTS: dict[str, tuple[str, ...]] = {
 NAMES = tuple(Project.model_fields)
 """All fields; the form gives their values in this order."""
 
-CHOSEN = ("card", "gold", "people", "groups", "skills")
+_PLACED = {*WHAT, *(name for row in FIRST for name in row), *(name for names in PARTS.values() for name in names)}
+if set(NAMES) - _PLACED:  # a field that is new must not be missing from the page
+    PARTS["More"] = tuple(name for name in NAMES if name not in _PLACED)
+
+CHOSEN = ("file", "card", "gold", "people", "groups", "skills")
 """Fields whose choices the page knows when it is opened."""
 
 _ON_THE_PAGE = {
@@ -41,7 +48,7 @@ _ON_THE_PAGE = {
 """Where the description speaks of a path, which a page does not take."""
 
 _ONLY_WITH = {"gold_share": "gold", "qualify": "gold", "pass_mark": "qualify"}
-_EMPTY = {"require": "no", "gold": "none"}
+_EMPTY = {"require": "no", "gold": "none", "file": "all that the dataset has"}
 _SEVERAL_LINES = {"guidelines": 5}
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from prefdata.report.markup import Child, Html, join, tag
 
-from .review_lock import Locked
+from .lock import Locked
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 

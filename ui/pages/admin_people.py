@@ -11,7 +11,7 @@ from prefdata.errors import DataError
 from .. import management
 from ..people import RANKS, Person
 from .admin_parts import Desk, Html, badge, count, heading, html, table, tag, words
-from .review_lock import number, whole
+from .lock import number, whole
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 

@@ -9,7 +9,7 @@ from .. import management, uploads
 from ..people import Person
 from ..projects import Held
 from .admin_parts import Desk, Html, badge, count, day, heading, html, join, notice, table, tag
-from .review_lock import whole
+from .lock import whole
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 

@@ -12,8 +12,8 @@ from prefdata.errors import DataError, PrefdataError
 from .. import uploads
 from ..people import Person
 from ..projects import Held
-from ..rehearsal import Rehearsal, free_name, rehearse
-from .admin_fields import CHOSEN, FIRST, NAMES, PARTS, component, concerns, stated
+from ..rehearsal import Rehearsal, free_name, rehearse, uploaded
+from .admin_fields import CHOSEN, FIRST, NAMES, PARTS, WHAT, component, concerns, stated
 from .admin_parts import Desk, Html, count, heading, html, join, notice, table, tag
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
@@ -51,6 +51,8 @@ class Setup:
             height=92,
             elem_id="pa-file",
         )
+        for name in WHAT:
+            self.widgets[name] = component(name)
         heading("2. How")
         with gr.Group():
             for names in FIRST:
@@ -82,7 +84,7 @@ class Setup:
             self.file.upload,
             self._take,
             [self.file, *self.fields],
-            [self.file, self.there, self.widgets["name"], self.outlook, self.preview],
+            [self.file, self.there, self.widgets["name"], self.widgets["file"], self.outlook, self.preview],
         )
         for button, handler, name in (
             (self.card, self._take_card, "card"),
@@ -133,6 +135,7 @@ class Setup:
         """What can be chosen in the fields of CHOSEN."""
         people = self.service.people.list()
         known = {
+            "file": self._files(),
             "card": self._cards(),
             "gold": self._gold(),
             "people": [one.pseudonym for one in people if one.state != "stopped"],
@@ -148,11 +151,17 @@ class Setup:
     def _take(self, who: Person, sent: object, *values: Any) -> list[Any]:
         with uploads.received(sent, self.desk.uploads, uploads.TASKS) as path:
             told = self.service.projects.upload(path, by=who)
-            stem = path.stem
-        now = dict(zip(NAMES, values, strict=True))
+            stem, file = path.stem, path.name
+        now = {**dict(zip(NAMES, values, strict=True)), "file": file[-200:]}
         if str(now["name"] or "").startswith("project"):
             now["name"] = free_name(self.service, stem)
-        return [None, self._there(told), now["name"], *self._rehearsed(who, tuple(now[name] for name in NAMES))]
+        return [
+            None,
+            self._there(told),
+            now["name"],
+            gr.update(choices=self._files(), value=now["file"]),
+            *self._rehearsed(who, tuple(now[name] for name in NAMES)),
+        ]
 
     def _take_card(self, who: Person, sent: object) -> list[Any]:
         with uploads.received(sent, self.desk.uploads, uploads.CARDS) as path:
@@ -189,6 +198,11 @@ class Setup:
             )
         held = f"The dataset has {count(counts['prompts'], 'prompt')} with {count(counts['responses'], 'response')}."
         return notice(f"{told}. " if told else None, held, kind="good" if told else "")
+
+    def _files(self) -> list[tuple[str, str]]:
+        gold = uploads.kept(self.service.dataset.path, "gold")
+        files = [(name, name) for name in uploaded(self.service) if name not in gold]
+        return [("all that the dataset has", ""), *files]
 
     def _cards(self) -> list[tuple[str, str]]:
         own = uploads.kept(self.service.dataset.path, "card")

@@ -33,6 +33,9 @@ T = TypeVar("T")
 
 ROLE = "reviewer"
 
+CHOSEN = ("annotator", "aspect", "status", "label", "source", "model", "tag", "reason")
+"""The fields whose choices come from the dataset."""
+
 STYLE = '<link rel="stylesheet" href="../static/explore.css">'
 
 # A click on a result tells the server which.
@@ -135,14 +138,13 @@ class Form:
     @property
     def fields(self) -> list[Any]:
         """The components; `wanted` takes their values."""
-        lists = [self.annotator, self.aspect, self.status, self.label, self.source, self.model, self.tag, self.reason]
-        return [self.text, self.where, self.state, self.outcome, self.low, self.high, self.id, self.sql, *lists]
+        plain = [self.text, self.where, self.state, self.outcome, self.low, self.high, self.id, self.sql]
+        return [*plain, *self.chosen]
 
     @property
-    def chosen(self) -> dict[str, gr.Dropdown]:
-        """The dropdowns whose choices come from the dataset, by the name of their field."""
-        names = ("annotator", "aspect", "status", "label", "source", "model", "tag", "reason")
-        return {name: getattr(self, name) for name in names}
+    def chosen(self) -> list[gr.Dropdown]:
+        """The dropdowns whose choices come from the dataset, in the order of `CHOSEN`."""
+        return [getattr(self, name) for name in CHOSEN]
 
 
 def wanted(values: tuple[Any, ...]) -> Filter:
@@ -152,9 +154,8 @@ def wanted(values: tuple[Any, ...]) -> Filter:
         DataError: a value that no field can have.
     """
     names = ("text", "where", "state", "outcome", "low", "high", "id", "sql")
-    lists = ("annotator", "aspect", "status", "label", "source", "model", "tag", "reason")
-    given = dict(zip((*names, *lists), values, strict=True))
-    for name in lists:
+    given = dict(zip((*names, *CHOSEN), values, strict=True))
+    for name in CHOSEN:
         given[name] = [str(one) for one in given[name] or ()]
     for name in ("text", "id", "sql", "outcome"):
         given[name] = str(given[name] or "")
@@ -200,6 +201,57 @@ def _on(event: Any, handler: Callable[..., Any], **given: Any) -> Any:
     return event(handler, api_visibility="private", **given)
 
 
+class Browse:
+    """What the events of the Browse tab do."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def search(self, at: int, *values: Any) -> tuple[str, int]:
+        """A page of results, and its number."""
+        at = max(0, int(at))
+        found = self._service.explore.prompts(wanted(values), at)
+        return shown.results(found, PAGE, self._service.explore.state()), at
+
+    def first(self, *values: Any) -> tuple[str, int]:
+        """The first page."""
+        return self.search(0, *values)
+
+    def later(self, at: int, *values: Any) -> tuple[str, int]:
+        """The next page, if there is one."""
+        last = max(0, -(-self._service.explore.prompts(wanted(values), 0, 1).total // PAGE) - 1)
+        return self.search(min(int(at) + 1, last), *values)
+
+    def earlier(self, at: int, *values: Any) -> tuple[str, int]:
+        """The page before."""
+        return self.search(int(at) - 1, *values)
+
+    def choices(self) -> list[Any]:
+        """What the dropdowns offer."""
+        known = self._service.explore.choices()
+        return [gr.update(choices=known[name]) for name in CHOSEN]
+
+    def choose(self, event: gr.EventData) -> tuple[Any, ...]:
+        """The prompt that was clicked, and what its tools offer."""
+        chosen = str(event._data.get("group", ""))
+        told = self._service.explore.group(chosen)
+        names = [(row["name"], row["name"]) for row in told.responses]
+        left = gr.update(choices=[("all side by side", ""), *names], value="")
+        right = gr.update(choices=[("–", ""), *names], value="")
+        return chosen, shown.whole(told), gr.update(visible=True), left, right, True
+
+    def again(self, chosen: str, a: str, b: str, markdown: bool) -> str:
+        """The same prompt, shown otherwise."""
+        if not chosen:
+            return ""
+        pair = (str(a), str(b)) if a and b and a != b else None
+        return shown.whole(self._service.explore.group(chosen), pair, bool(markdown))
+
+    def emptied(self) -> list[Any]:
+        """The fields without conditions."""
+        return ["", "any", "live", "", "", "", "", "", *([] for _ in CHOSEN)]
+
+
 def _browse(service: Service, page: gr.Blocks) -> Form:
     form = Form()
     number, group = gr.State(0), gr.State("")
@@ -214,70 +266,25 @@ def _browse(service: Service, page: gr.Blocks) -> Form:
                 left = gr.Dropdown([("all side by side", "")], value="", label="Differences of", min_width=130)
                 right = gr.Dropdown([("–", "")], value="", label="and", min_width=130)
                 laid_out = gr.Checkbox(True, label="Show Markdown", min_width=170)
-            whole = gr.HTML(
-                tag("p", "Choose a prompt from the list.", class_="px-empty"),
-                padding=False,
-                apply_default_css=False,
-            )
+            nothing = tag("p", "Choose a prompt from the list.", class_="px-empty")
+            whole = gr.HTML(nothing, padding=False, apply_default_css=False)
 
-    def search(at: int, *values: Any) -> tuple[str, int]:
-        at = max(0, int(at))
-        result = service.explore.prompts(wanted(values), at)
-        return shown.results(result, PAGE, service.explore.state()), at
-
-    def first(*values: Any) -> tuple[str, int]:
-        return search(0, *values)
-
-    def later(at: int, *values: Any) -> tuple[str, int]:
-        last = max(0, -(-service.explore.prompts(wanted(values), 0, 1).total // PAGE) - 1)
-        return search(min(int(at) + 1, last), *values)
-
-    def earlier(at: int, *values: Any) -> tuple[str, int]:
-        return search(int(at) - 1, *values)
-
-    def choices() -> list[Any]:
-        known = service.explore.choices()
-        return [gr.update(choices=known[name]) for name in form.chosen]
-
-    def choose(event: gr.EventData) -> tuple[Any, ...]:
-        chosen = str(event._data.get("group", ""))
-        told = service.explore.group(chosen)
-        names = [row["name"] for row in told.responses]
-        lefts = [("all side by side", ""), *((name, name) for name in names)]
-        return (
-            chosen,
-            shown.whole(told),
-            gr.update(visible=True),
-            gr.update(choices=lefts, value=""),
-            gr.update(choices=[("–", ""), *((name, name) for name in names)], value=""),
-            True,
-        )
-
-    def again(chosen: str, a: str, b: str, markdown: bool) -> str:
-        if not chosen:
-            return ""
-        pair = (str(a), str(b)) if a and b and a != b else None
-        return shown.whole(service.explore.group(chosen), pair, bool(markdown))
-
-    def emptied() -> list[Any]:
-        return ["", "any", "live", "", "", "", "", "", *([] for _ in form.chosen)]
-
-    out, fields = [found, number], form.fields
-    go = locked(service, first)
+    work, fields, out = Browse(service), form.fields, [found, number]
+    go = locked(service, work.first)
     loaded = _on(page.load, go, inputs=fields, outputs=out)
-    _on(loaded.then, locked(service, choices), outputs=list(form.chosen.values()), show_progress="hidden")
+    _on(loaded.then, locked(service, work.choices), outputs=form.chosen, show_progress="hidden")
     for event in (form.go.click, *(box.submit for box in (form.text, form.id, form.sql, form.low, form.high))):
         _on(event, go, inputs=fields, outputs=out)
-    for changed in (form.where, form.state, form.outcome, *form.chosen.values()):
+    for changed in (form.where, form.state, form.outcome, *form.chosen):
         _on(changed.input, go, inputs=fields, outputs=out)
-    cleared = _on(form.clear.click, locked(service, emptied), outputs=fields)
+    cleared = _on(form.clear.click, locked(service, work.emptied), outputs=fields)
     _on(cleared.then, go, inputs=fields, outputs=out)
-    _on(on.click, locked(service, later), inputs=[number, *fields], outputs=out)
-    _on(back.click, locked(service, earlier), inputs=[number, *fields], outputs=out)
-    told = _on(found.select, locked(service, choose), outputs=[group, whole, tools, left, right, laid_out])
+    _on(on.click, locked(service, work.later), inputs=[number, *fields], outputs=out)
+    _on(back.click, locked(service, work.earlier), inputs=[number, *fields], outputs=out)
+    told = _on(found.select, locked(service, work.choose), outputs=[group, whole, tools, left, right, laid_out])
     told.then(None, js=MOVE, api_visibility="private")
     for control in (left, right, laid_out):
-        _on(control.input, locked(service, again), inputs=[group, left, right, laid_out], outputs=whole)
+        _on(control.input, locked(service, work.again), inputs=[group, left, right, laid_out], outputs=whole)
     return form
 
 

@@ -15,7 +15,7 @@ from ..projects import Held
 from .review_asked import FlagsTab, QuestionsTab
 from .review_disputes import DisputesTab
 from .review_figures import STYLE, AgreementTab, Figures, GuidelinesTab, PeopleTab, chosen, show
-from .review_lock import Locked
+from .lock import Locked
 from .review_numbers import empty
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"

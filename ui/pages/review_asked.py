@@ -17,7 +17,7 @@ from ..store.tables import tasks
 from . import review_numbers as numbers
 from .review_disputes import stage
 from .review_figures import chosen, show
-from .review_lock import Locked, whole
+from .lock import Locked, whole
 from .review_task import looked_at
 
 if TYPE_CHECKING:

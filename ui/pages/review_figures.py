@@ -16,7 +16,7 @@ from ..quality import TARGET
 from ..shown import guideline_html
 from ..store.tables import labels, people
 from . import review_numbers as numbers
-from .review_lock import Locked, number
+from .lock import Locked, number
 
 if TYPE_CHECKING:
     from ..quality import Quality
