@@ -56,7 +56,7 @@ TASKS: list[dict[str, Any]] = [
         "responses": [
             "Air scatters short waves more than long ones. So blue light comes from all over the sky.",
             "The sky reflects the oceans, which are blue. At night there is no reflection.",
-            "Because of **Rayleigh scattering**: its strength goes with $1/\\lambda^4$, so blue is scattered about five "
+            "Because of **Rayleigh scattering**: it goes with $1/\\lambda^4$, so blue is scattered about five "
             "times as much as red. Violet is scattered even more, but the sun gives less of it and our eyes see it "
             "worse.",
             "It just is.",

@@ -23,6 +23,7 @@ class Settings(BaseModel):
     top_p: float = Field(0.95, gt=0, le=1, description="Nucleus of the distribution that is drawn from.")
     max_tokens: int = Field(1024, ge=1, description="At most so many tokens in an answer.")
     an_hour: int = Field(60, ge=1, description="Battles that a person may start in an hour.")
+    patience: float = Field(600.0, gt=0, description="Seconds that an answer may take, all attempts together.")
     expire: float = Field(3600.0, gt=0, description="Seconds after which a battle can no longer be voted on.")
 
 

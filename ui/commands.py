@@ -57,6 +57,9 @@ def serve(
     port: Annotated[int, typer.Option(help="The port.")] = 7860,
     root_path: Annotated[str, typer.Option(help="The path under which a proxy shows the application.")] = "",
     store: StoreUrl = None,
+    arena: Annotated[
+        Path | None, typer.Option(help="A YAML file with `engines:` of at least two models: people vote on them.")
+    ] = None,
     pull_every: Annotated[float, typer.Option(help="Seconds after which new labels go into the dataset.")] = 20.0,
 ) -> None:
     """Start the labelling application; an empty dataset is made where there is none.
@@ -68,6 +71,10 @@ def serve(
 
     root_path = checked_root(root_path)
     with _service(dataset, store, make=True) as service:
+        if arena is not None:
+            from .arena import Arena
+
+            service.arena = Arena.open(service, arena)
         shown = f"http://{'localhost' if host in ('127.0.0.1', '0.0.0.0', '::') else host}:{port}{root_path}"  # noqa: S104
         token = service.people.first_admin()
         if token is not None:

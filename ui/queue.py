@@ -23,7 +23,7 @@ from .people import Person
 from .project import Project
 from .projects import Held, has_read, label_count, project_by
 from .store import Store
-from .store.tables import labels, projects, tasks, work
+from .store.tables import OPEN, labels, projects, tasks, work
 
 _SWEPT = 200
 """Leases that are taken back at once; more wait for the next one who asks."""
@@ -146,7 +146,7 @@ class Queue:
         )
         found = (
             select(tasks)
-            .where(tasks.c.project_id == held.id, tasks.c.state == "open", tasks.c.free > 0)
+            .where(tasks.c.project_id == held.id, tasks.c.state == "open", OPEN)
             .where(or_(tasks.c.person_id.is_(None), tasks.c.person_id == who.person_id))
             .where(or_(tasks.c.requires.is_(None), tasks.c.requires.in_(who.skills)))
             .where(~mine, ~decided)

@@ -22,6 +22,7 @@ from .store import Store
 from .texts import Texts
 
 if TYPE_CHECKING:
+    from .arena import Arena
     from .explore import Explorer
     from .quality import Quality
 
@@ -37,6 +38,7 @@ class Service:
         queue: which task is next.
         labels: what people answer.
         pull: labels into the dataset.
+        arena: models that people vote on; None unless there are some.
         texts: prompts and responses by id.
     """
 
@@ -48,6 +50,7 @@ class Service:
         self.queue = Queue(store)
         self.labels = Labels(store, self.texts)
         self.pull = Pull(dataset, store, self.texts)
+        self.arena: Arena | None = None
         self._explore: Explorer | None = None
 
     @classmethod
@@ -80,6 +83,8 @@ class Service:
     def close(self) -> None:
         """Stop pulling, and give the store's connections back."""
         self.pull.stop()
+        if self.arena is not None:
+            self.arena.close()
         if self._explore is not None:
             self._explore.close()
         self.store.close()

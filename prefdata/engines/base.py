@@ -120,6 +120,8 @@ class Price:
 class Engine(Protocol):
     """A model that answers requests.
 
+    One that can tell a text while it is written has `stream(request)` too (see `prefdata.engines.streaming`).
+
     Attributes:
         name: as the pipeline calls it (for messages and the calls table).
         model: the model's name, for `responses.model` and annotators' names.

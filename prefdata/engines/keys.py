@@ -47,6 +47,17 @@ def redact_answer(text: str, key: str | None) -> str:
     return _without(text, key) if key and len(key) >= _LONG else text
 
 
-def _without(text: str, key: str) -> str:
+def hidden_in_answers(key: str | None) -> tuple[str, ...]:
+    """The texts that `redact_answer` takes out."""
+    return _forms(key) if key and len(key) >= _LONG else ()
+
+
+def _forms(key: str) -> tuple[str, ...]:
     """The key may stand in JSON, where some servers write a slash as `\\/`."""
-    return text.replace(key, HIDDEN).replace(key.replace("/", "\\/"), HIDDEN)
+    return tuple(dict.fromkeys((key, key.replace("/", "\\/"))))
+
+
+def _without(text: str, key: str) -> str:
+    for form in _forms(key):
+        text = text.replace(form, HIDDEN)
+    return text

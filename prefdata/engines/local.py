@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import Future
+from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -12,7 +15,7 @@ from pydantic import Field
 
 from prefdata.engines.base import Capability, Price, Reply, Request
 from prefdata.engines.batching import MicroBatcher
-from prefdata.engines.local_model import CausalModel, Prepared
+from prefdata.engines.local_model import CausalModel, HeardRequest, Prepared
 from prefdata.engines.models import KNOWN, require_local, resolve
 from prefdata.engines.registry import BaseEngine, EngineConfig, engine
 from prefdata.engines.weights import weights_hash
@@ -64,9 +67,35 @@ class TransformersEngine(BaseEngine):
 
     async def ask(self, request: Request) -> Reply:
         """Answer one request, together with those that arrive with it."""
+        return await asyncio.wrap_future(self._submit(request))
+
+    async def stream(self, request: Request) -> AsyncIterator[str | Reply]:
+        """The text of an answer as its tokens come, in the same batches as all other requests; then the reply."""
+        loop = asyncio.get_running_loop()
+        heard: asyncio.Queue[str | None] = asyncio.Queue()
+
+        def listener(text: str) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens, the batch goes on
+                loop.call_soon_threadsafe(heard.put_nowait, text)
+
+        given = {one.name: getattr(request, one.name) for one in fields(Request)}
+        answer = asyncio.wrap_future(self._submit(HeardRequest(**given, listener=listener)))
+        answer.add_done_callback(lambda _: heard.put_nowait(None))
+        told = ""
+        try:
+            while (text := await heard.get()) is not None:
+                # A batch that did not fit into memory is run again in halves, and tells its texts again.
+                if len(text) > len(told) and text.startswith(told):
+                    yield text[len(told) :]
+                    told = text
+            yield await answer
+        finally:
+            answer.cancel()
+
+    def _submit(self, request: Request) -> Future[Reply]:
         if self._batches is None:
             self._batches = MicroBatcher(self._prepare, self._choose, self._answer)
-        return await asyncio.wrap_future(self._batches.submit(request))
+        return self._batches.submit(request)
 
     async def close(self) -> None:
         """Answer what waits, end the thread and free the model."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,17 @@ from prefdata.schema import make_id
 
 _NUCLEUS = 1024
 """How many of the likeliest tokens are looked at first for top_p; sorting a vocabulary costs ten times as much."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeardRequest(Request):
+    """A request whose text is told while it is written. Nothing of the answer depends on that.
+
+    Attributes:
+        listener: is told the whole text so far after each token, in the thread of the model.
+    """
+
+    listener: Callable[[str], object] | None = field(default=None, compare=False)
 
 
 @dataclass
@@ -205,7 +216,15 @@ class CausalModel:
             row.tokens.append(token)
             row.values.append(value)
             self._end(row)
+            if isinstance(row.request, HeardRequest) and row.request.listener is not None:
+                row.request.listener(row.text if row.finish_reason else self._so_far(row))
         return chosen.to(torch.long)
+
+    def _so_far(self, row: _Row) -> str:
+        """The text of an unfinished row, without what later tokens may yet change or take away."""
+        text: str = self.tokens.tokenizer.decode(row.tokens, skip_special_tokens=True).rstrip("\ufffd")
+        held = max((len(end) - 1 for end in row.request.stop), default=0)
+        return text[: max(0, len(text) - held)]
 
     def _end(self, row: _Row) -> None:
         """Set finish_reason and text, if the row's last token ended it."""

@@ -21,7 +21,8 @@ import json
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing
 from dataclasses import replace
 from hashlib import blake2b
 from typing import Any
@@ -45,6 +46,7 @@ from prefdata.engines.openai_answers import (
     top_logprobs,
 )
 from prefdata.engines.openai_errors import AWAY, from_status, retry_after
+from prefdata.engines.openai_stream import Hides, ask_stream
 from prefdata.engines.registry import BaseEngine, EngineConfig, engine
 from prefdata.engines.transport import ConnectTimeoutError, DirectTransport, HttpAnswer, Timeouts, Transport
 from prefdata.errors import EngineError
@@ -166,6 +168,7 @@ class OpenAIEngine(BaseEngine):
         self._endpoints = Endpoints(config.urls)
         self._transports: dict[asyncio.AbstractEventLoop, Transport] = {}
         self._tokens: ChatTokenizer | None = None
+        self._counts_streams = True
 
     @property
     def place(self) -> str:
@@ -211,7 +214,42 @@ class OpenAIEngine(BaseEngine):
         for loop in [loop for loop in self._transports if loop is running or loop.is_closed()]:
             await self._transports.pop(loop).close()
 
+    async def stream(self, request: Request) -> AsyncIterator[str | Reply]:
+        """Send one request, and give the text of its answer as it comes; then the reply that `ask` would give.
+
+        Azure's answers come in one piece.
+
+        Raises:
+            RequestError: as `ask` does, also in the middle.
+            EngineError: as `ask` does.
+        """
+        transport = await self._transport()
+        if not isinstance(transport, DirectTransport):
+            async for piece in super().stream(request):
+                yield piece
+            return
+        sent = {**self._completion(request), **self._config.extra_body, "stream": True}
+        if self._counts_streams:
+            sent["stream_options"] = {"include_usage": True}
+        hides = Hides(self._key, self._redacted)
+        try:
+            async with aclosing(ask_stream(self._endpoints, transport, self.model, sent, hides)) as found:
+                async for piece in found:
+                    yield piece
+        except RequestError as error:
+            error.raw = redact(error.raw, self._key)
+            if error.code in (400, 422) and self._counts_streams and "stream_options" in error.raw:
+                # An older server: it is asked again without, and does not say what the answer took.
+                self._counts_streams, error.retriable = False, True
+            raise
+
     async def _generate(self, request: Request) -> Reply:
+        content, _ = await self._post("/chat/completions", self._completion(request))
+        reply = read_completion(content)
+        text = None if reply.text is None else redact_answer(reply.text, self._key)
+        return replace(reply, text=text, raw=redact_answer(reply.raw, self._key))
+
+    def _completion(self, request: Request) -> dict[str, Any]:
         body = self._body(request)
         body["max_completion_tokens" if self._hosted else "max_tokens"] = request.max_tokens
         body["temperature"] = request.temperature
@@ -226,10 +264,7 @@ class OpenAIEngine(BaseEngine):
         if request.schema is not None:
             named = {"name": "answer", "schema": request.schema, "strict": True}
             body["response_format"] = {"type": "json_schema", "json_schema": named}
-        content, _ = await self._post("/chat/completions", body)
-        reply = read_completion(content)
-        text = None if reply.text is None else redact_answer(reply.text, self._key)
-        return replace(reply, text=text, raw=redact_answer(reply.raw, self._key))
+        return body
 
     async def _label_probs(self, request: Request) -> Reply:
         """Probabilities of the labels among the 20 likeliest next tokens; a label that is not there counts as 0."""

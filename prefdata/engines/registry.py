@@ -7,7 +7,7 @@ YAML keys. Making an engine loads nothing and reaches nobody: name, model, capab
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -99,6 +99,13 @@ class BaseEngine:
     async def ask(self, request: Request) -> Reply:
         """Answer one request."""
         raise NotImplementedError
+
+    async def stream(self, request: Request) -> AsyncIterator[str | Reply]:
+        """The text of an answer as it comes, then the reply. Here in one piece, when it is done."""
+        reply = await self.ask(request)
+        if reply.text:
+            yield reply.text
+        yield reply
 
     async def close(self) -> None:
         """Give back connections, threads and memory."""

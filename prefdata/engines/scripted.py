@@ -10,7 +10,7 @@ import asyncio
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -72,6 +72,17 @@ class ScriptedEngine(BaseEngine):
         """Answer one request; raises RequestError for those that `fail_every` picks."""
         await asyncio.sleep(self._config.latency)
         return self.answer(request)
+
+    async def stream(self, request: Request) -> AsyncIterator[str | Reply]:
+        """The words of an answer one by one, spread over the latency; then the reply."""
+        reply = self.answer(request)
+        found = re.findall(r"\s*\S+|\s+$", reply.text or "")
+        for word in found:
+            await asyncio.sleep(self._config.latency / len(found))
+            yield word
+        if not found:
+            await asyncio.sleep(self._config.latency)
+        yield reply
 
     def answer(self, request: Request) -> Reply:
         """The answer to a request, at once."""

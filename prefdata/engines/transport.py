@@ -11,7 +11,7 @@ import errno
 import io
 import json
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 from typing import Any, Protocol
@@ -126,9 +126,7 @@ class DirectTransport:
 
         if base_url not in self._proxies:
             self._proxies[base_url] = proxy_of(base_url)
-        sent = encode(body)
-        # aiohttp warns of large bodies in one piece: they are written without giving way.
-        data = io.BytesIO(sent) if len(sent) >= _LARGE_BODY else sent
+        data = _sendable(body)
         url, proxy = base_url + path, self._proxies[base_url]
         try:
             async with self._session.post(
@@ -147,9 +145,52 @@ class DirectTransport:
         # Outside of the handler: aiohttp's exceptions hold the request, whose headers hold the key.
         raise problem
 
+    async def stream(
+        self, base_url: str, path: str, body: Mapping[str, Any], place: str
+    ) -> AsyncGenerator[HttpAnswer | bytes]:
+        """Send a body once; yields status and headers, without a body, and then the body's bytes as they come.
+
+        Args and errors are those of `Transport.post`, also in the middle; `timeout` is for the whole of it.
+        """
+        import aiohttp
+
+        if base_url not in self._proxies:
+            self._proxies[base_url] = proxy_of(base_url)
+        # Not compressed: a packed stream would have to be unpacked piece by piece, and it may unpack without end.
+        headers = {**self._headers, "Accept": "text/event-stream, application/json", "Accept-Encoding": "identity"}
+        found = 0
+        try:
+            async with self._session.post(
+                base_url + path,
+                data=_sendable(body),
+                headers=headers,
+                proxy=self._proxies[base_url],
+                allow_redirects=False,
+            ) as response:
+                encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
+                if encoding not in ("", "identity"):
+                    raise RequestError(f"{place} answers in the encoding {encoding[:40]!r}, which it was not asked for")
+                yield HttpAnswer(response.status, response.headers, b"")
+                async for part in response.content.iter_any():
+                    found += len(part)
+                    if found > LARGEST_ANSWER:
+                        raise too_large(place)
+                    yield part
+            return
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            problem = from_aiohttp(error, place, self._timeouts, self._redacted)
+        # Outside of the handler: aiohttp's exceptions hold the request, whose headers hold the key.
+        raise problem
+
     async def close(self) -> None:
         """See `Transport.close`."""
         await self._session.close()
+
+
+def _sendable(body: Mapping[str, Any]) -> bytes | io.BytesIO:
+    sent = encode(body)
+    # aiohttp warns of large bodies in one piece: they are written without giving way.
+    return io.BytesIO(sent) if len(sent) >= _LARGE_BODY else sent
 
 
 def encode(body: Mapping[str, Any]) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -138,3 +139,38 @@ def test_labels_reach_pairs_and_an_export(tmp_path: Path) -> None:
     assert written.rows == 4
     chosen = set(pl.read_parquet(tmp_path / "pairs.parquet")["chosen"])
     assert len(chosen) == 4
+
+
+def test_a_run_that_is_going_on_is_not_disturbed(tmp_path: Path) -> None:
+    """Labels are pulled while a pipeline runs: both end well, and the next run follows what was said."""
+    slow = tmp_path / "slow.yaml"
+    slow.write_text(
+        "engines:\n  m: {kind: scripted, latency: 0.05, max_concurrency: 2}\n"
+        "steps:\n  - sample: {engine: m, n: 3}\n  - judge.compare: {engine: m, card: helpfulness}\n"
+        "  - aggregate.bradley_terry: {}\n  - pair: {rule: best_worst}\n",
+        encoding="utf-8",
+    )
+    folder = tmp_path / "data"
+    made = service(folder, prompts=6)
+    who = person(made)
+    at = project(made, who)
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            prefdata.run(slow, folder)
+        except BaseException as error:
+            failures.append(error)
+
+    working = threading.Thread(target=run)
+    working.start()
+    while (turn := made.next(who, at))["state"] == "task":
+        submit(made, who, turn["task"], f"k{turn['task']['id']}", answer(turn["task"], 0))
+        made.pull()
+    during = working.is_alive()
+    working.join(timeout=120)
+    assert during and not working.is_alive() and failures == []
+    assert len(said(made)) == 6
+    prefdata.run(slow, folder)
+    consensus = prefdata.open(folder).annotations.filter(pl.col("source") == "consensus").collect()
+    assert consensus.height == 6

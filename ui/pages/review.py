@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..person import Person
 from ..projects import Held
+from .lock import Locked
 from .review_asked import FlagsTab, QuestionsTab
 from .review_disputes import DisputesTab
 from .review_figures import STYLE, AgreementTab, Figures, GuidelinesTab, PeopleTab, chosen, show
-from .lock import Locked
 from .review_numbers import empty
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"

@@ -15,9 +15,9 @@ from ..person import Person
 from ..projects import Held
 from ..store.tables import tasks
 from . import review_numbers as numbers
+from .lock import Locked, whole
 from .review_disputes import stage
 from .review_figures import chosen, show
-from .lock import Locked, whole
 from .review_task import looked_at
 
 if TYPE_CHECKING:

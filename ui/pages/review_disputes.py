@@ -15,8 +15,8 @@ from ..apart import MEANING
 from ..person import Person
 from ..projects import Held
 from . import review_numbers as numbers
-from .review_figures import chosen, show
 from .lock import Locked, number, whole
+from .review_figures import chosen, show
 from .review_task import after, choices, excerpts, to_decide
 
 if TYPE_CHECKING:

@@ -19,6 +19,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    literal_column,
 )
 
 metadata = MetaData(
@@ -131,16 +132,18 @@ tasks = Table(
     Column("state", String(20), nullable=False, default="open"),  # open, gold (for everybody), withdrawn (flagged)
     UniqueConstraint("project_id", "key"),
 )
-_open = tasks.c.free > 0  # what everybody has done leaves the index: the next task is found at its head
+OPEN = tasks.c.free > literal_column("0")  # a literal: SQLite does not take a partial index for what is bound
 Index(
     "ix_tasks_next",
     tasks.c.project_id,
     tasks.c.state,
     tasks.c.priority.desc(),
     tasks.c.task_id,
-    sqlite_where=_open,
-    postgresql_where=_open,
+    sqlite_where=OPEN,
+    postgresql_where=OPEN,
 )
+"""What everybody has done leaves this index: the next task is found at its head."""
+Index("ix_tasks_state", tasks.c.project_id, tasks.c.state)
 Index("ix_tasks_prompt", tasks.c.prompt_id)
 
 asides = Table(

@@ -10,7 +10,7 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
-    """Add the table `asides` and the column `tasks.warning`."""
+    """Add the table `asides`, the column `tasks.warning` and an index."""
     op.create_table(
         "asides",
         sa.Column("file", sa.String(200), nullable=False),
@@ -23,3 +23,4 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("file", "prompt_id", name="pk_asides"),
     )
     op.add_column("tasks", sa.Column("warning", sa.Text, nullable=True))
+    op.create_index("ix_tasks_state", "tasks", ["project_id", "state"])  # gold questions of a large project
