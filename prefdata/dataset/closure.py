@@ -44,7 +44,7 @@ class Target:
             "prompt": {"prompts": "prompt_id"},
         }[self.kind]
         if self.kind == "annotator" and self.name.startswith("human:"):
-            columns["responses"] = "model"  # what a person wrote: edited responses
+            columns |= {"responses": "model", "prompts": "user_id"}  # what a person wrote: edits, prompts in the arena
         return pl.col(columns[table]).eq_missing(self.name) if table in columns else None
 
 
