@@ -270,8 +270,8 @@ def searches(dataset: Dataset) -> list[tuple[str, dict[str, Any], str]]:
 
 def explore(dataset: Dataset, folder: Path, rounds: int) -> None:
     """The explorer's searches, beside bare queries over the parts."""
-    from prefdata.ui.explore import Explorer
-    from prefdata.ui.filters import Filter
+    from prefdata.ui.explorer.explore import Explorer
+    from prefdata.ui.explorer.filters import Filter
 
     explorer = Explorer(dataset, folder / "copies")
     first = seconds(explorer.refresh)

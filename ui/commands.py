@@ -66,13 +66,13 @@ def serve(
 
     Example: `prefdata ui runs/mine`
     """
-    from .app import checked_root
-    from .app import serve as serve_app
+    from .web.app import checked_root
+    from .web.app import serve as serve_app
 
     root_path = checked_root(root_path)
     with _service(dataset, store, make=True) as service:
         if arena is not None:
-            from .arena import Arena
+            from .arena.arena import Arena
 
             service.arena = Arena.open(service, arena)
         shown = f"http://{'localhost' if host in ('127.0.0.1', '0.0.0.0', '::') else host}:{port}{root_path}"  # noqa: S104
@@ -121,7 +121,7 @@ def fields() -> None:
 
     Example: `prefdata tasks fields`
     """
-    from .project import Project
+    from .work.project import Project
 
     for name, field in Project.model_fields.items():
         default = "" if field.is_required() else f" [{_shown(field.default)}]"
@@ -170,7 +170,7 @@ def _fields(arguments: list[str]) -> dict[str, Any]:
     """Options that are a project's fields, by name; texts become lists where a field is one."""
     from prefdata.pipeline.registry import nearest
 
-    from .project import LISTS, Project
+    from .work.project import LISTS, Project
 
     made: dict[str, Any] = {}
     left = list(arguments)
@@ -286,8 +286,8 @@ def hours(
 
     Example: `prefdata labels hours runs/mine --out hours.csv`
     """
-    from .hours import csv
-    from .hours import hours as count
+    from .quality.hours import csv
+    from .quality.hours import hours as count
 
     with _service(dataset, store) as service:
         text = csv(count(service.store))

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, delete, func, select, text, update
 from prefdata.dataset import Dataset
 from prefdata.dataset.closure import Target
 
-from .annotations import annotator_of
+from .answers.annotations import annotator_of
 from .store import Store
 from .store.store import ELSEWHERE, FILE
 from .store.tables import acknowledgements, flags, invitations, labels, people, questions, sessions, tasks, work

@@ -9,22 +9,22 @@ from typing import TYPE_CHECKING, Any
 from prefdata.dataset import Dataset
 from prefdata.errors import DataError
 
-from . import markup
-from .labels import GoneError, Labels, last_label
-from .making import is_meant
-from .people import NotAllowed, People, Person
-from .projects import Held, Projects, guideline_by, has_read, label_count
-from .pull import Pull
-from .queue import Queue, Turn
-from .sessions import secret_of
-from .shown import guideline_html, task_shown
+from .accounts.people import NotAllowed, People, Person
+from .accounts.sessions import secret_of
+from .answers.labels import GoneError, Labels, last_label
+from .answers.pull import Pull
+from .rendering import markup
 from .store import Store
-from .texts import Texts
+from .work.making import is_meant
+from .work.projects import Held, Projects, guideline_by, has_read, label_count
+from .work.queue import Queue, Turn
+from .work.shown import guideline_html, task_shown
+from .work.texts import Texts
 
 if TYPE_CHECKING:
-    from .arena import Arena
-    from .explore import Explorer
-    from .quality import Quality
+    from .arena.arena import Arena
+    from .explorer.explore import Explorer
+    from .quality.live import Quality
 
 
 class Service:
@@ -68,7 +68,7 @@ class Service:
     def explore(self) -> Explorer:
         """Browse and search; made when it is first asked for."""
         if self._explore is None:
-            from .explore import Explorer
+            from .explorer.explore import Explorer
 
             self._explore = Explorer(self.dataset)
         return self._explore
@@ -76,7 +76,7 @@ class Service:
     @property
     def quality(self) -> Quality:
         """Agreement, gold accuracy, habits, as of now."""
-        from .quality import Quality
+        from .quality.live import Quality
 
         return Quality(self.dataset, self.store.engine)
 
@@ -160,7 +160,7 @@ class Service:
         return {"label": now.label, "html": guideline_html(now), "previous": before}
 
     def _shown(self, who: Person, held: Held, turn: Turn, *, opened: bool = False) -> dict[str, Any]:
-        from .answers import turned
+        from .answers.checks import turned
 
         with self.store.read() as db:
             guideline = guideline_by(db, held.id, held.guideline)

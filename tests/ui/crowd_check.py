@@ -14,8 +14,8 @@ from crowd import Ledger, Said
 from sqlalchemy import Row, func, insert, select, update
 
 from prefdata.dataset import Dataset
-from prefdata.ui.answers import turned
-from prefdata.ui.people import Person
+from prefdata.ui.accounts.people import Person
+from prefdata.ui.answers.checks import turned
 from prefdata.ui.service import Service
 from prefdata.ui.store import Store
 from prefdata.ui.store.tables import labels, people, projects, sessions, tasks, work
@@ -153,8 +153,8 @@ def unfinished(store: Store, copy: Path) -> tuple[list[str], int]:
 
 def _finish(store: Store, fresh: int, held: Mapping[int, str]) -> int:
     """New people take all that they get; how many labels they gave."""
-    from prefdata.ui.projects import Projects
-    from prefdata.ui.queue import Queue
+    from prefdata.ui.work.projects import Projects
+    from prefdata.ui.work.queue import Queue
 
     now = time.time() + 24 * 3600
     queue, given = Queue(store, clock=lambda: now), 0

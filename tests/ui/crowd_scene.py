@@ -225,7 +225,7 @@ async def _kill(
 def main() -> None:
     import uvicorn
 
-    from prefdata.ui.app import create_app
+    from prefdata.ui.web.app import create_app
 
     folder, port, *store = sys.argv[1:]
     service = Service.open(folder, store[0] if store else None)

@@ -8,7 +8,7 @@ from typing import Any
 
 from prefdata.dataset import Dataset
 from prefdata.schema import message, prompt, response
-from prefdata.ui.people import People, Person
+from prefdata.ui.accounts.people import People, Person
 from prefdata.ui.service import Service
 from prefdata.ui.store import Store
 

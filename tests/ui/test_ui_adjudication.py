@@ -14,13 +14,13 @@ from sqlalchemy import func, select, update
 
 from prefdata.cards import card_of
 from prefdata.errors import DataError
-from prefdata.ui.adjudication import adjudicate, collect_more, disagreements, refusal
-from prefdata.ui.answers import AnswerError
-from prefdata.ui.apart import MEANING, disagreement, widest
-from prefdata.ui.people import NotAllowed, Person
-from prefdata.ui.project import PROTOCOLS
+from prefdata.ui.accounts.people import NotAllowed, Person
+from prefdata.ui.answers.checks import AnswerError
+from prefdata.ui.quality.adjudication import adjudicate, collect_more, disagreements, refusal
+from prefdata.ui.quality.apart import MEANING, disagreement, widest
 from prefdata.ui.service import Service
 from prefdata.ui.store.tables import labels, tasks, work
+from prefdata.ui.work.project import PROTOCOLS
 
 SCALE = {"type": "ordinal", "min": 1, "max": 5}
 CARD = card_of(

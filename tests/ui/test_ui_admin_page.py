@@ -18,12 +18,12 @@ from labelled import answer, person, project, service, submit
 
 from prefdata.errors import DataError, PrefdataError
 from prefdata.schema import canonical_json
-from prefdata.ui import uploads
-from prefdata.ui.people import NotAllowed, Person
-from prefdata.ui.project import PROTOCOLS, Project
-from prefdata.ui.rehearsal import free_name, rehearse
+from prefdata.ui.accounts.people import NotAllowed, Person
+from prefdata.ui.accounts.sessions import COOKIE
 from prefdata.ui.service import Service
-from prefdata.ui.sessions import COOKIE
+from prefdata.ui.work import uploads
+from prefdata.ui.work.project import PROTOCOLS, Project
+from prefdata.ui.work.rehearsal import free_name, rehearse
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 gr = pytest.importorskip("gradio")

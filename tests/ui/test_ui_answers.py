@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from prefdata.cards import Aspect, Card, Scale
 from prefdata.schema import check_annotations
-from prefdata.ui.annotations import Said
-from prefdata.ui.answers import AnswerError, checked, turned
-from prefdata.ui.project import Project, project_of
+from prefdata.ui.answers.annotations import Said
+from prefdata.ui.answers.checks import AnswerError, checked, turned
+from prefdata.ui.work.project import Project, project_of
 
 CARD = Card(
     name="c",

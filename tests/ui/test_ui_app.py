@@ -23,15 +23,15 @@ from starlette.testclient import TestClient
 from prefdata.dataset import Dataset
 from prefdata.errors import DataError
 from prefdata.schema import message, prompt, response
-from prefdata.ui import media
-from prefdata.ui.app import PAGES, checked_root, create_app
-from prefdata.ui.guard import LARGEST, foreign, offered
-from prefdata.ui.people import People, Person
-from prefdata.ui.serving import Ending, options, run
-from prefdata.ui.sessions import COOKIE
-from prefdata.ui.signin import onward
+from prefdata.ui.accounts.people import People, Person
+from prefdata.ui.accounts.sessions import COOKIE
+from prefdata.ui.accounts.signin import onward
 from prefdata.ui.store import Store
-from prefdata.ui.texts import Texts
+from prefdata.ui.web import media
+from prefdata.ui.web.app import PAGES, checked_root, create_app
+from prefdata.ui.web.guard import LARGEST, foreign, offered
+from prefdata.ui.web.serving import Ending, options, run
+from prefdata.ui.work.texts import Texts
 
 WORD = "a quiet afternoon"
 HTML = {"Accept": "text/html,application/xhtml+xml"}

@@ -25,12 +25,12 @@ from prefdata.engines import BaseEngine, EngineConfig, Reply, Request, RequestCa
 from prefdata.engines.cache import CacheEntry
 from prefdata.engines.scripted import ScriptedConfig, ScriptedEngine
 from prefdata.errors import DataError, EngineError, PrefdataError
-from prefdata.ui.arena import Arena
-from prefdata.ui.arena_file import Settings
-from prefdata.ui.battles import CHOICES, SHOWN, Seen, gives_away
-from prefdata.ui.leaderboard import Game, board_of
+from prefdata.ui.accounts.people import NotAllowed, Person
+from prefdata.ui.arena.arena import Arena
+from prefdata.ui.arena.battles import CHOICES, SHOWN, Seen, gives_away
+from prefdata.ui.arena.file import Settings
+from prefdata.ui.arena.leaderboard import Game, board_of
 from prefdata.ui.pages import arena_html as shown
-from prefdata.ui.people import NotAllowed, Person
 from prefdata.ui.service import Service
 
 MODELS = ("granite-sparrow", "velvet-otter", "copper-finch")

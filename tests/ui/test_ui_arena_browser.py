@@ -21,9 +21,9 @@ sync_api = pytest.importorskip("playwright.sync_api")
 from labelled import PASSWORD, service  # noqa: E402
 
 from prefdata.engines.scripted import ScriptedConfig, ScriptedEngine  # noqa: E402
-from prefdata.ui.app import PAGES, create_app  # noqa: E402
-from prefdata.ui.arena import Arena  # noqa: E402
+from prefdata.ui.arena.arena import Arena  # noqa: E402
 from prefdata.ui.service import Service  # noqa: E402
+from prefdata.ui.web.app import PAGES, create_app  # noqa: E402
 
 CHROMIUM = "/usr/bin/chromium"
 pytestmark = [

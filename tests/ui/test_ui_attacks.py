@@ -27,19 +27,19 @@ from prefdata.dataset import Dataset
 from prefdata.engines import BaseEngine, EngineConfig, Reply, Request, RequestCache
 from prefdata.errors import PipelineError, PrefdataError
 from prefdata.schema import message, prompt, response
-from prefdata.ui import management
-from prefdata.ui.answers import AnswerError, checked, turned
-from prefdata.ui.app import create_app
-from prefdata.ui.arena import Arena
-from prefdata.ui.gold import is_right
-from prefdata.ui.labels import GoneError
-from prefdata.ui.people import RANKS, People, Person
-from prefdata.ui.project import PROTOCOLS, project_of
+from prefdata.ui.accounts.people import RANKS, People, Person
+from prefdata.ui.accounts.sessions import _address
+from prefdata.ui.answers.checks import AnswerError, checked, turned
+from prefdata.ui.answers.labels import GoneError
+from prefdata.ui.arena.arena import Arena
 from prefdata.ui.service import Service
-from prefdata.ui.serving import options
-from prefdata.ui.sessions import _address
 from prefdata.ui.store import Store
 from prefdata.ui.store.tables import labels, work
+from prefdata.ui.web.app import create_app
+from prefdata.ui.web.serving import options
+from prefdata.ui.work import management
+from prefdata.ui.work.gold import is_right
+from prefdata.ui.work.project import PROTOCOLS, project_of
 
 OPEN = pytest.mark.xfail(strict=True, reason="a hole that is still open: close it, and take this mark away")
 CHROMIUM = "/usr/bin/chromium"

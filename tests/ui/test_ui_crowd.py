@@ -14,7 +14,7 @@ from crowd_check import differences, faults, unfinished, unseen
 from crowd_scene import Scene, Server, lean, set_up, work
 from postgres import free_port, postgres, postgres_server
 
-from prefdata.ui.people import Person
+from prefdata.ui.accounts.people import Person
 
 __all__ = ["postgres", "postgres_server"]
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prefdata.ui import difference as difference_module
-from prefdata.ui.difference import difference
-from prefdata.ui.markup import escape
+from prefdata.ui.rendering import difference as difference_module
+from prefdata.ui.rendering.difference import difference
+from prefdata.ui.rendering.markup import escape
 
 TAG = re.compile(r"</?(?:del|ins)>")
 WORDS = st.lists(

@@ -15,10 +15,10 @@ from polars.testing import assert_frame_equal
 from prefdata.dataset import Dataset, Plan, StepRecord
 from prefdata.errors import DataError
 from prefdata.schema import KEYS, Row, Rows, annotation, drop, message, preference, prompt, response
-from prefdata.ui.edition import TABLES, views
-from prefdata.ui.explore import Explorer
-from prefdata.ui.filters import Filter
-from prefdata.ui.groups import name_of
+from prefdata.ui.explorer.edition import TABLES, views
+from prefdata.ui.explorer.explore import Explorer
+from prefdata.ui.explorer.filters import Filter
+from prefdata.ui.explorer.groups import name_of
 
 WORDS = ("Harbour", "STRASSE", "straße", "100%", "a_b", "back\\slash", "naïve", "ИЖЕ", "quiet")
 ANNOTATORS = ("human:ann", "human:ben", "judge:x")
@@ -479,7 +479,7 @@ def test_what_is_still_true_is_not_copied_again(explorer: Explorer) -> None:
 def test_the_old_edition_serves_while_the_next_is_made(explorer: Explorer, monkeypatch: pytest.MonkeyPatch) -> None:
     assert excerpts(explorer, text="new") == []
     go, began = threading.Event(), threading.Event()
-    import prefdata.ui.copying as module
+    import prefdata.ui.explorer.copying as module
 
     real = module.write_texts
 
@@ -510,7 +510,7 @@ def test_a_failure_in_the_background_is_said_and_the_old_edition_stays(
         raise OSError(28, "No space left on device")
 
     explorer.dataset.drop("prompts", [explorer.prompts().rows[0]["group_id"]], reason="x")
-    monkeypatch.setattr("prefdata.ui.copying.write_texts", full)
+    monkeypatch.setattr("prefdata.ui.explorer.copying.write_texts", full)
     explorer._refresh_quietly()
     assert "No space left" in explorer.state()["failure"]
     assert len(excerpts(explorer)) == 3
@@ -518,8 +518,8 @@ def test_a_failure_in_the_background_is_said_and_the_old_edition_stays(
 
 
 def test_large_copies_are_made_by_a_process_of_their_own(explorer: Explorer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("prefdata.ui.copying.LARGE", 0)
-    monkeypatch.setattr("prefdata.ui.copying._write", lambda *given: pytest.fail("it was made here"))
+    monkeypatch.setattr("prefdata.ui.explorer.copying.LARGE", 0)
+    monkeypatch.setattr("prefdata.ui.explorer.copying._write", lambda *given: pytest.fail("it was made here"))
     explorer.refresh()
     live = explorer.dataset.view()
     for table in ("prompts", "responses", "annotations"):

@@ -15,11 +15,11 @@ import pytest
 from prefdata.dataset import Dataset
 from prefdata.errors import DataError
 from prefdata.schema import annotation, message, prompt, response
-from prefdata.ui.explore import Explorer
-from prefdata.ui.filters import Filter
+from prefdata.ui.accounts.people import NotAllowed
+from prefdata.ui.explorer.explore import Explorer
+from prefdata.ui.explorer.filters import Filter
 from prefdata.ui.pages import explore_html as shown
 from prefdata.ui.pages import explore_plots as drawings
-from prefdata.ui.people import NotAllowed
 
 HOSTILE = (
     "<script>alert(1)</script><img src=x onerror=alert(2)>\"' onclick=alert(3) ${alert(4)} {{alert}} [a](javascript:x)"

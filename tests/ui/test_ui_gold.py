@@ -11,9 +11,9 @@ from labelled import person, project, service, submit
 from sqlalchemy import select
 
 from prefdata.errors import DataError
-from prefdata.ui.gold import gold_answer, is_right
-from prefdata.ui.project import project_of
 from prefdata.ui.store.tables import labels, tasks
+from prefdata.ui.work.gold import gold_answer, is_right
+from prefdata.ui.work.project import project_of
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> str:

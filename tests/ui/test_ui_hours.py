@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, create_engine, insert, update
 from sqlalchemy.pool import StaticPool
 
-from prefdata.ui.hours import credited, csv, hours, week_of
+from prefdata.ui.quality.hours import credited, csv, hours, week_of
 from prefdata.ui.store.tables import labels, metadata, people, projects, tasks, work
 
 MONDAY = datetime(2026, 11, 16, 9, tzinfo=UTC).timestamp()

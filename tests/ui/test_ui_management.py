@@ -16,11 +16,11 @@ from sqlalchemy import func, select
 
 from prefdata.errors import DataError
 from prefdata.schema import canonical_json
-from prefdata.ui import management
-from prefdata.ui.labels import GoneError
-from prefdata.ui.people import NotAllowed, Person
+from prefdata.ui.accounts.people import NotAllowed, Person
+from prefdata.ui.answers.labels import GoneError
 from prefdata.ui.service import Service
 from prefdata.ui.store.tables import labels, tasks, work
+from prefdata.ui.work import management
 
 WORK = 4
 

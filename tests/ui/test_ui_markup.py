@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prefdata.ui import formulas, highlight, markup
+from prefdata.ui.rendering import formulas, highlight, markup
 
 ATTACKS = [
     "<script>window.pwned=1</script>",

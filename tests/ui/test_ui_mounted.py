@@ -22,10 +22,10 @@ from starlette.testclient import TestClient
 
 from prefdata.dataset import Dataset
 from prefdata.schema import message, prompt
-from prefdata.ui.app import PAGES, create_app
-from prefdata.ui.guard import Page, offered
-from prefdata.ui.people import RANKS, People
+from prefdata.ui.accounts.people import RANKS, People
 from prefdata.ui.store import Store
+from prefdata.ui.web.app import PAGES, create_app
+from prefdata.ui.web.guard import Page, offered
 
 WORD = "a quiet afternoon"
 OURS = {"X-Prefdata": "1"}
@@ -268,7 +268,7 @@ def test_events_read_only_ones_own_uploads(world: World) -> None:
 
 
 def test_gradios_own_check_is_on_behind_ours(world: World) -> None:
-    from prefdata.ui.gradio_files import GradioFiles
+    from prefdata.ui.web.gradio_files import GradioFiles
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(GradioFiles, "may_all", lambda *given: True)

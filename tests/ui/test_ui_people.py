@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 
 from prefdata.errors import DataError
-from prefdata.ui import sessions as signed
-from prefdata.ui.people import NotAllowed, People, Person, SignInError, normalised
+from prefdata.ui.accounts import sessions as signed
+from prefdata.ui.accounts.people import NotAllowed, People, Person, SignInError, normalised
 from prefdata.ui.store import Store
 from prefdata.ui.store.tables import invitations, people, sessions, throttle
 

@@ -19,8 +19,8 @@ from prefdata.report import analyse
 from prefdata.report.numbers import plain
 from prefdata.schema import annotation, canonical_json, message, prompt, response
 from prefdata.stats import spearman
-from prefdata.ui import quality as module
-from prefdata.ui.quality import Quality
+from prefdata.ui.quality import live as module
+from prefdata.ui.quality.live import Quality
 from prefdata.ui.store.tables import work
 
 START = datetime(2026, 11, 16, 9, tzinfo=UTC)

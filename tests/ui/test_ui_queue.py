@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from labelled import answer, person, project, service, submit
 from sqlalchemy import func, select
 
-from prefdata.ui.labels import GoneError
+from prefdata.ui.answers.labels import GoneError
 from prefdata.ui.store.tables import labels, tasks, work
 
 PEOPLE, PROMPTS, OVERLAP = 4, 3, 2

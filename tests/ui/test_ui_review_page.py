@@ -16,14 +16,14 @@ from labelled import PASSWORD, person, project, service, submit
 from sqlalchemy import select, update
 
 from prefdata.report import markup
-from prefdata.ui.adjudication import Answered, Disagreement, place_of
+from prefdata.ui.accounts.people import Person
+from prefdata.ui.accounts.sessions import COOKIE
 from prefdata.ui.pages.lock import Locked, number, whole
 from prefdata.ui.pages.review_task import after, described
-from prefdata.ui.people import Person
-from prefdata.ui.project import Project
+from prefdata.ui.quality.adjudication import Answered, Disagreement, place_of
 from prefdata.ui.service import Service
-from prefdata.ui.sessions import COOKIE
 from prefdata.ui.store.tables import flags, labels, questions, tasks
+from prefdata.ui.work.project import Project
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
@@ -204,7 +204,7 @@ def test_the_numbers_are_those_of_quality_after_a_pull(made: Service, people: di
 def test_nothing_is_computed_twice_for_one_commit(
     made: Service, people: dict[str, Person], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from prefdata.ui import quality
+    from prefdata.ui.quality import live as quality
 
     disputed(made, people)
     page, count = Page(made), []

@@ -14,8 +14,8 @@ import pytest
 from prefdata.dataset import Dataset
 from prefdata.errors import DataError
 from prefdata.schema import annotation, message, prompt, response
-from prefdata.ui.explore import Explorer
-from prefdata.ui.sandbox import Limits, Result, Sandbox, Tables, run_apart
+from prefdata.ui.explorer.explore import Explorer
+from prefdata.ui.explorer.sandbox import Limits, Result, Sandbox, Tables, run_apart
 
 SECRET = "argon2-of-a-password"
 
@@ -177,7 +177,7 @@ def test_the_kernel_would_not_let_it_either(
     text = Path(run_apart.__globals__["PROGRAM"]).read_text()
     assert text.count("*LOCKS") == 1
     program.write_text(text.replace("*LOCKS", "").replace("if kinds[0] not in ALLOWED", "if False"))
-    monkeypatch.setattr("prefdata.ui.sandbox.PROGRAM", program)
+    monkeypatch.setattr("prefdata.ui.explorer.sandbox.PROGRAM", program)
     folder = explorer.dataset.path.parent
     for query in (f"SELECT * FROM read_text('{folder}/secret.csv')", f"COPY prompts TO '{tmp_path}/out.csv'"):
         with pytest.raises(DataError) as refused:
@@ -248,14 +248,14 @@ def test_the_environment_is_not_handed_on(explorer: Explorer, monkeypatch: pytes
         "import json, os, sys; sys.stdin.readline();"
         "print(json.dumps({'columns': ['e'], 'types': ['V'], 'rows': [[str(dict(os.environ))]], 'cut': False}))"
     )
-    monkeypatch.setattr("prefdata.ui.sandbox.PROGRAM", program)
+    monkeypatch.setattr("prefdata.ui.explorer.sandbox.PROGRAM", program)
     assert SECRET not in apart(explorer, "SELECT 1").rows[0][0]
 
 
 def test_a_process_that_dies_is_a_sentence(explorer: Explorer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     program = tmp_path / "dies.py"
     program.write_text("import os; os.abort()")
-    monkeypatch.setattr("prefdata.ui.sandbox.PROGRAM", program)
+    monkeypatch.setattr("prefdata.ui.explorer.sandbox.PROGRAM", program)
     with pytest.raises(DataError, match="was ended"):
         apart(explorer, "SELECT 1")
 

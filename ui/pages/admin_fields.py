@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any, Literal, get_args, get_origin
 
-from ..project import LISTS, PROTOCOLS, Project
+from ..work.project import LISTS, PROTOCOLS, Project
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 

@@ -6,8 +6,8 @@ import base64
 import os
 from typing import Any
 
-from .. import hours as pay
-from ..people import Person
+from ..accounts.people import Person
+from ..quality import hours as pay
 from .admin_parts import Desk, count, heading, html, join, notice, table, tag
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"

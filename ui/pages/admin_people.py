@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 from prefdata.errors import DataError
 
-from .. import management
-from ..people import RANKS, Person
+from ..accounts.people import RANKS, Person
+from ..work import management
 from .admin_parts import Desk, Html, badge, count, heading, html, table, tag, words
 from .lock import number, whole
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from .. import management, uploads
-from ..people import Person
-from ..projects import Held
+from ..accounts.people import Person
+from ..work import management, uploads
+from ..work.projects import Held
 from .admin_parts import Desk, Html, badge, count, day, heading, html, join, notice, table, tag
 from .lock import whole
 

@@ -9,10 +9,10 @@ from typing import Any
 from prefdata.cards import load_card, shipped_cards
 from prefdata.errors import DataError, PrefdataError
 
-from .. import uploads
-from ..people import Person
-from ..projects import Held
-from ..rehearsal import Rehearsal, free_name, rehearse, uploaded
+from ..accounts.people import Person
+from ..work import uploads
+from ..work.projects import Held
+from ..work.rehearsal import Rehearsal, free_name, rehearse, uploaded
 from .admin_fields import CHOSEN, FIRST, NAMES, PARTS, WHAT, component, concerns, stated
 from .admin_parts import Desk, Html, count, heading, html, join, notice, table, tag
 

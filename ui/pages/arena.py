@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from prefdata.errors import DataError, PrefdataError
 
-from ..arena import LONGEST, Arena
-from ..battles import Seen
-from ..person import Person
+from ..accounts.person import Person
+from ..arena.arena import LONGEST, Arena
+from ..arena.battles import Seen
 from . import arena_html as shown
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"

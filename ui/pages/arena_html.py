@@ -7,9 +7,9 @@ from functools import lru_cache
 from prefdata.report.markup import Html, join, tag
 from prefdata.report.parts import plural
 
-from ..battles import SHOWN, Pane, Seen
-from ..leaderboard import Board, Standing
-from ..markup import markdown, plain
+from ..arena.battles import SHOWN, Pane, Seen
+from ..arena.leaderboard import Board, Standing
+from ..rendering.markup import markdown, plain
 
 INTRO = tag(
     "div",

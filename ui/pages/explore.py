@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 from prefdata.errors import DataError, PrefdataError
 from prefdata.report.markup import tag
 
-from ..edition import TABLES
-from ..explore import PAGE
-from ..filters import OUTCOMES, STATES, WHERE, Filter
-from ..markup import escape
+from ..explorer.edition import TABLES
+from ..explorer.explore import PAGE
+from ..explorer.filters import OUTCOMES, STATES, WHERE, Filter
+from ..rendering.markup import escape
 from . import explore_html as shown
 from . import explore_plots as drawings
 

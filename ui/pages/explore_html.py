@@ -11,10 +11,10 @@ from typing import Any
 from prefdata.report.markup import Html, join, tag
 from prefdata.schema import Row
 
-from ..difference import difference
-from ..explore import Found
-from ..groups import Group
-from ..markup import excerpt, markdown, plain, turns
+from ..explorer.explore import Found
+from ..explorer.groups import Group
+from ..rendering.difference import difference
+from ..rendering.markup import excerpt, markdown, plain, turns
 
 LONGEST = 100_000
 """Characters of one response that are shown."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefdata.errors import DataError, PrefdataError
 
-from ..person import Person
+from ..accounts.person import Person
 
 if TYPE_CHECKING:
     import gradio as gr

@@ -10,8 +10,8 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..person import Person
-from ..projects import Held
+from ..accounts.person import Person
+from ..work.projects import Held
 from .lock import Locked
 from .review_asked import FlagsTab, QuestionsTab
 from .review_disputes import DisputesTab

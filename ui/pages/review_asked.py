@@ -10,10 +10,10 @@ from sqlalchemy import Row, select
 from prefdata.errors import DataError
 from prefdata.report.markup import Html, tag
 
-from ..markup import excerpt, markdown
-from ..person import Person
-from ..projects import Held
+from ..accounts.person import Person
+from ..rendering.markup import excerpt, markdown
 from ..store.tables import tasks
+from ..work.projects import Held
 from . import review_numbers as numbers
 from .lock import Locked, whole
 from .review_disputes import stage

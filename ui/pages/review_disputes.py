@@ -10,10 +10,10 @@ from prefdata.errors import DataError
 from prefdata.report.markup import tag
 from prefdata.report.parts import plural
 
-from ..adjudication import MOST_MORE, WIDE, Disagreement, adjudicate, collect_more, disagreements, place_of
-from ..apart import MEANING
-from ..person import Person
-from ..projects import Held
+from ..accounts.person import Person
+from ..quality.adjudication import MOST_MORE, WIDE, Disagreement, adjudicate, collect_more, disagreements, place_of
+from ..quality.apart import MEANING
+from ..work.projects import Held
 from . import review_numbers as numbers
 from .lock import Locked, number, whole
 from .review_figures import chosen, show

@@ -9,17 +9,17 @@ from sqlalchemy import func, select
 from prefdata.errors import DataError, PrefdataError
 from prefdata.report.markup import Html, join, tag
 
-from ..management import count, requeue
-from ..person import Person
-from ..projects import Held
-from ..quality import TARGET
-from ..shown import guideline_html
+from ..accounts.person import Person
+from ..quality.live import TARGET
 from ..store.tables import labels, people
+from ..work.management import count, requeue
+from ..work.projects import Held
+from ..work.shown import guideline_html
 from . import review_numbers as numbers
 from .lock import Locked, number
 
 if TYPE_CHECKING:
-    from ..quality import Quality
+    from ..quality.live import Quality
     from ..service import Service
 
 STYLE = '<link rel="stylesheet" href="../static/review.css">'

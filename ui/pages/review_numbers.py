@@ -14,8 +14,8 @@ from prefdata.report.reading import percent
 if TYPE_CHECKING:
     import polars as pl
 
-    from ..projects import Guideline
-    from ..quality import Agreement, Habit, Stop, Version
+    from ..quality.live import Agreement, Habit, Stop, Version
+    from ..work.projects import Guideline
 
 _OF = {"pairs": "which of two is better", "scores": "scores", "labels": "labels"}
 _MOST_ROWS = 30

@@ -10,14 +10,14 @@ from sqlalchemy import select
 
 from prefdata.errors import DataError
 
-from ..adjudication import Answered, Disagreement, refusal
-from ..labels import last_label
-from ..markup import excerpt
-from ..person import Person
-from ..project import Project
-from ..projects import Held, guideline_by
-from ..shown import task_shown
+from ..accounts.person import Person
+from ..answers.labels import last_label
+from ..quality.adjudication import Answered, Disagreement, refusal
+from ..rendering.markup import excerpt
 from ..store.tables import tasks
+from ..work.project import Project
+from ..work.projects import Held, guideline_by
+from ..work.shown import task_shown
 
 if TYPE_CHECKING:
     from ..service import Service

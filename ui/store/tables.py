@@ -86,7 +86,7 @@ projects = Table(
     metadata,
     Column("project_id", Integer, primary_key=True),
     Column("name", String(60), nullable=False, unique=True),
-    Column("spec", JSON, nullable=False),  # ui/project.py: Project
+    Column("spec", JSON, nullable=False),  # ui/work/project.py: Project
     Column("state", String(20), nullable=False, default="open"),  # open, paused, closed
     Column("guideline", String(80), nullable=False),  # card name@hash that holds now
     Column("created_at", Float, nullable=False),
@@ -186,7 +186,7 @@ labels = Table(
     Column("revision", Integer, nullable=False),  # 1, and one more for each correction
     Column("kind", String(20), nullable=False, default="label"),  # label, adjudication
     Column("status", String(20), nullable=False),  # ok, skipped, deleted (taken back, excluded, re-queued)
-    Column("answer", JSON, nullable=False),  # ui/answers.py; positions are those of target_ids, not as shown
+    Column("answer", JSON, nullable=False),  # ui/answers/checks.py; positions are those of target_ids, not as shown
     Column("shown", JSON, nullable=False),
     Column("guideline", String(80), nullable=False),
     Column("seconds", Float, nullable=False),  # active seconds, as the page counted them (idle time left out)

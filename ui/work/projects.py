@@ -17,13 +17,13 @@ from prefdata.dataset import Dataset
 from prefdata.errors import DataError
 from prefdata.schema import canonical_json, make_id
 
-from .access import need
+from ..accounts.access import need
+from ..accounts.people import Person
+from ..store import Store
+from ..store.tables import acknowledgements, guidelines, projects, tasks, work
 from .making import owners, planned, take_file
-from .people import Person
 from .project import Project, project_of
 from .routing import priorities
-from .store import Store
-from .store.tables import acknowledgements, guidelines, projects, tasks, work
 
 _AT_ONCE = 20_000
 """Tasks that are written at once."""

@@ -15,14 +15,14 @@ from sqlalchemy import Connection, Row, and_, func, insert, select, update
 
 from prefdata.errors import DataError
 
-from .access import need
-from .people import Person
+from ..accounts.access import need
+from ..accounts.people import Person
+from ..store.tables import acknowledgements, guidelines, labels, people, tasks, work
 from .projects import project_by
 from .queue import give_back
-from .store.tables import acknowledgements, guidelines, labels, people, tasks, work
 
 if TYPE_CHECKING:
-    from .service import Service
+    from ..service import Service
 
 FATES = ("keep", "exclude", "requeue")
 """What becomes of somebody's labels: they stay; they leave the dataset; they leave it and others label the tasks."""

@@ -13,16 +13,16 @@ from sqlalchemy import select
 from prefdata.errors import DataError
 from prefdata.formats import read
 
-from .access import need
+from ..accounts.access import need
+from ..accounts.people import Person
+from ..store.tables import asides
 from .making import is_meant, lists_of, targets_of
-from .people import Person
 from .project import Project, project_of
 from .projects import Held, guideline_of
 from .shown import task_shown
-from .store.tables import asides
 
 if TYPE_CHECKING:
-    from .service import Service
+    from ..service import Service
 
 
 @dataclass(frozen=True)

@@ -24,13 +24,13 @@ from prefdata.engines.calls import bill_row
 from prefdata.engines.streaming import Streamed, listening
 from prefdata.errors import DataError, PrefdataError
 
-from .arena_file import Settings, read
+from ..accounts.people import NotAllowed, Person
 from .battles import CHOICES, Battle, Seen, Side
+from .file import Settings, read
 from .leaderboard import STORE, Board, board_of, games_of
-from .people import NotAllowed, Person
 
 if TYPE_CHECKING:
-    from .service import Service
+    from ..service import Service
 
 _log = logging.getLogger(__name__)
 

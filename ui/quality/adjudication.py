@@ -14,15 +14,15 @@ from prefdata.cards import Card
 from prefdata.errors import DataError
 from prefdata.schema import canonical_json
 
-from .access import need
+from ..accounts.access import need
+from ..accounts.people import NotAllowed, Person
+from ..answers.labels import last_label
+from ..store.tables import labels, people, tasks, work
+from ..work.projects import Held, guideline_by, project_by
 from .apart import disagreement, widest
-from .labels import last_label
-from .people import NotAllowed, Person
-from .projects import Held, guideline_by, project_by
-from .store.tables import labels, people, tasks, work
 
 if TYPE_CHECKING:
-    from .service import Service
+    from ..service import Service
 
 MOST_MORE = 20
 """Labels that one click can ask for beside those of the project."""

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from prefdata.errors import PrefdataError
 
-from .store.tables import sessions, throttle
+from ..store.tables import sessions, throttle
 
 COOKIE = "prefdata_session"
 LONGEST = 14 * 86400.0

@@ -20,6 +20,8 @@ from sqlalchemy.exc import IntegrityError
 
 from prefdata.errors import DataError
 
+from ..store import Store
+from ..store.tables import invitations, people, sessions
 from . import sessions as signed
 from .person import (
     LONGEST,
@@ -36,8 +38,6 @@ from .person import (
     possible,
 )
 from .sessions import SignInError
-from .store import Store
-from .store.tables import invitations, people, sessions
 
 __all__ = ["RANKS", "STATES", "NotAllowed", "People", "Person", "SignInError", "normalised"]
 

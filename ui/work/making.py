@@ -16,10 +16,10 @@ from prefdata.errors import DataError
 from prefdata.formats import read
 from prefdata.schema import make_id
 
+from ..store import Store
+from ..store.tables import asides, people
 from .gold import gold_answer
 from .project import Project
-from .store import Store
-from .store.tables import asides, people
 
 _TAGS = {"": (), "language": ("language:", "lang:"), "skill": ("skill:",)}
 """How a prompt's tags say what a task requires."""

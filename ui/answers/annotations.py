@@ -11,7 +11,7 @@ from typing import Any
 from prefdata.cards import Card
 from prefdata.schema import Row, canonical_json, make_id, response
 
-from .project import Project
+from ..work.project import Project
 
 
 def annotator_of(pseudonym: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from prefdata.engines import Answer, Request
 from prefdata.schema import Row, canonical_json, message, prompt, response
 
-from .annotations import annotator_of
+from ..answers.annotations import annotator_of
 
 Choice = Literal["a", "b", "tie", "both_bad"]
 State = Literal["running", "ready", "voted"]

@@ -12,8 +12,8 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from prefdata.errors import PrefdataError
 
+from ..web.guard import Page
 from . import documents
-from .guard import Page
 from .people import People, Person, SignInError
 from .sessions import cookie, secret_of
 

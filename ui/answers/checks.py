@@ -23,7 +23,7 @@ from typing import Any
 from prefdata.cards import Card
 from prefdata.errors import PrefdataError
 
-from .project import Project
+from ..work.project import Project
 
 Answer = dict[str, Any]
 

@@ -12,7 +12,7 @@ from typing import Protocol
 import polars as pl
 from sqlalchemy import Connection, and_, select
 
-from .store.tables import labels, people, projects, work
+from ..store.tables import labels, people, projects, work
 
 LEASE, IDLE = 20, 60
 """Minutes of a lease and idle seconds of a project that does not say them (`Project`'s own defaults)."""

@@ -22,13 +22,14 @@ from starlette.exceptions import HTTPException
 
 from prefdata.errors import DataError, PrefdataError
 
-from . import api, documents, media, signin
+from ..accounts import documents, signin
+from ..accounts.people import NotAllowed, Person
+from . import api, media
 from .guard import HEADERS, OPEN, Guard, Page
-from .people import NotAllowed, Person
 from .serving import Rooted, run
 
 if TYPE_CHECKING:
-    from .service import Service
+    from ..service import Service
 
 PAGES = (
     Page("/label", "label", "annotator", "Label", bar=False),
@@ -83,7 +84,7 @@ def create_app(service: Service, *, root_path: str = "", pages: Sequence[Page] =
     app.include_router(signin.routes(service.people, mounted))
     app.include_router(media.routes(service))
     app.include_router(api.routes(service))
-    app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"))
+    app.mount("/static", StaticFiles(directory=Path(__file__).parent.parent / "static"))
     app.add_middleware(Guard, who=service.people.person_of, pages=pages, folder=folder)
     app.add_middleware(Rooted, root=root)
     return app
@@ -163,7 +164,7 @@ def _errors(app: FastAPI) -> None:
 
 def _mounted(app: FastAPI, service: Service, page: Page, folder: Path) -> bool:
     """Mount a page's Gradio application, if there is such a page."""
-    name = f"{__package__}.pages.{page.module}"
+    name = f"prefdata.ui.pages.{page.module}"
     if importlib.util.find_spec(name) is None:
         return False
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
@@ -172,7 +173,7 @@ def _mounted(app: FastAPI, service: Service, page: Page, folder: Path) -> bool:
     os.environ["GRADIO_EXAMPLES_CACHE"] = str(folder / "examples")
     import gradio as gr
 
-    from .pages import frame
+    from ..pages import frame
 
     blocks = importlib.import_module(name).build(service)
     if blocks is None:

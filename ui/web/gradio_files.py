@@ -11,7 +11,7 @@ import json
 import os
 from pathlib import Path
 
-from .people import Person
+from ..accounts.people import Person
 
 
 class GradioFiles:

@@ -19,12 +19,12 @@ from prefdata.report.numbers import Entry, share
 from prefdata.report.verdicts import KEY, Verdicts, verdicts_of
 from prefdata.stats import Remaining, remaining, units_needed
 
+from ..store.tables import labels, people, tasks
+from ..work.gold import is_right
+from ..work.projects import project_by
 from .disputes import Dispute, disputes
-from .gold import is_right
 from .hours import credited
 from .project_rows import as_gold, first_shown, labels_in, not_by_themselves, rows_of, scores_beside_people
-from .projects import project_by
-from .store.tables import labels, people, tasks
 
 TARGET = 0.05
 """Half of the width of alpha's 95% interval that is aimed at, unless a reviewer says otherwise."""

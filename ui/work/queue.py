@@ -17,13 +17,13 @@ from sqlalchemy import Connection, Row, and_, exists, func, insert, or_, select,
 
 from prefdata.schema import make_id
 
+from ..accounts.people import Person
+from ..store import Store
+from ..store.tables import OPEN, labels, projects, tasks, work
 from .gold import is_right
 from .making import is_meant
-from .people import Person
 from .project import Project
 from .projects import Held, has_read, label_count, project_by
-from .store import Store
-from .store.tables import OPEN, labels, projects, tasks, work
 
 _SWEPT = 200
 """Leases that are taken back at once; more wait for the next one who asks."""

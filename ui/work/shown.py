@@ -8,7 +8,7 @@ from typing import Any
 
 from prefdata.cards import Card, Scale
 
-from . import markup
+from ..rendering import markup
 from .project import QUESTIONS, Project
 from .projects import Guideline, Held
 from .texts import Texts

@@ -20,10 +20,10 @@ from sqlalchemy import select
 from prefdata.dataset import Dataset
 from prefdata.errors import DataError
 
-from .person import Person
-from .store import Store
-from .store.tables import tasks, work
-from .texts import Texts
+from ..accounts.person import Person
+from ..store import Store
+from ..store.tables import tasks, work
+from ..work.texts import Texts
 
 FOLDERS = "media_folders"
 """The setting with further folders, as absolute paths."""

@@ -13,10 +13,10 @@ from starlette.requests import ClientDisconnect
 
 from prefdata.errors import DataError
 
-from .answers import AnswerError
-from .labels import GoneError
-from .people import NotAllowed, Person
-from .service import Service
+from ..accounts.people import NotAllowed, Person
+from ..answers.checks import AnswerError
+from ..answers.labels import GoneError
+from ..service import Service
 
 _MOST_BYTES = 2_000_000
 """Of a request's body."""

@@ -16,10 +16,10 @@ from urllib.parse import quote, urlsplit
 from fastapi.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from . import documents
+from ..accounts import documents
+from ..accounts.people import RANKS, Person
+from ..accounts.sessions import secret_of
 from .gradio_files import GradioFiles
-from .people import RANKS, Person
-from .sessions import secret_of
 
 OPEN = ("/login", "/logout", "/invite", "/static", "/favicon.ico", "/manifest.json")
 """What can be reached without a session."""

@@ -10,16 +10,16 @@ from sqlalchemy import Connection, Row, func, insert, select, update
 
 from prefdata.errors import DataError, PrefdataError
 
-from .access import need
-from .answers import AnswerError, checked, turned
-from .gold import is_right
-from .people import Person
-from .projects import Held, guideline_by, has_read, project_by
-from .queue import give_back, take_place
-from .shown import ends_of
-from .store import Store
-from .store.tables import flags, labels, people, questions, tasks, work
-from .texts import Texts
+from ..accounts.access import need
+from ..accounts.people import Person
+from ..store import Store
+from ..store.tables import flags, labels, people, questions, tasks, work
+from ..work.gold import is_right
+from ..work.projects import Held, guideline_by, has_read, project_by
+from ..work.queue import give_back, take_place
+from ..work.shown import ends_of
+from ..work.texts import Texts
+from .checks import AnswerError, checked, turned
 
 _MOST_REASON = 2_000
 """Characters of a reason, a question or a flag."""

@@ -15,12 +15,12 @@ from prefdata.errors import PrefdataError
 from prefdata.schema import Row as TableRow
 from prefdata.schema import make_id
 
+from ..store import Store
+from ..store.tables import labels, people, tasks
+from ..work.projects import Held, guideline_by, project_by
+from ..work.shown import ends_of
+from ..work.texts import Texts
 from .annotations import Said, annotator_of
-from .projects import Held, guideline_by, project_by
-from .shown import ends_of
-from .store import Store
-from .store.tables import labels, people, tasks
-from .texts import Texts
 
 NAME = "store"
 """The setting that holds the store's name: the step `labels:NAME`, and part of each annotation's id."""

@@ -1,0 +1,1 @@
+"""What people say: answers that are checked, kept, and become annotations."""

@@ -1,0 +1,1 @@
+"""Two anonymous models answer, a person votes."""

@@ -1,0 +1,1 @@
+"""Hostile text to safe HTML, on the server."""

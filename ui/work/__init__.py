@@ -1,0 +1,1 @@
+"""What people are asked to do: projects, their tasks, and who gets which."""
