@@ -215,13 +215,15 @@ def add(
 
     Example: `prefdata people add runs/mine --count 12`
     """
-    with _service(dataset, store, make=True) as service:
+    if pseudonym is not None and count > 1:
+        raise typer.BadParameter("--pseudonym names one person: leave --count out")
+    with _service(dataset, store) as service:
         for _ in range(count):
             person = service.people.add(
                 pseudonym if count == 1 else None, role, groups=_words(groups), skills=_words(skills)
             )
             token = service.people.invite(person.person_id)
-            typer.echo(f"{person.pseudonym}\t{person.role}\t{address}/invite/{token}")
+            typer.echo(f"{person.pseudonym}\t{person.role}\t{_link(address, token)}")
 
 
 @people.command("invite")
@@ -236,7 +238,7 @@ def invite(
     Example: `prefdata people invite runs/mine ann-03`
     """
     with _service(dataset, store) as service:
-        typer.echo(f"{address}/invite/{service.people.invite(service.people.named(pseudonym).person_id)}")
+        typer.echo(_link(address, service.people.invite(service.people.named(pseudonym).person_id)))
 
 
 @people.command("reset")
@@ -251,7 +253,12 @@ def reset(
     Example: `prefdata people reset runs/mine ann-03`
     """
     with _service(dataset, store) as service:
-        typer.echo(f"{address}/invite/{service.people.reset(service.people.named(pseudonym).person_id)}")
+        typer.echo(_link(address, service.people.reset(service.people.named(pseudonym).person_id)))
+
+
+def _link(address: str, token: str) -> str:
+    """An invitation link; an address without a scheme is one behind TLS."""
+    return f"{address if '://' in address else f'https://{address}'}".rstrip("/") + f"/invite/{token}"
 
 
 def _words(text: str) -> list[str]:

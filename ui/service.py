@@ -11,6 +11,7 @@ from prefdata.errors import DataError
 
 from .accounts.people import NotAllowed, People, Person
 from .accounts.sessions import secret_of
+from .answers.checks import turned
 from .answers.labels import GoneError, Labels, last_label
 from .answers.pull import Pull
 from .rendering import markup
@@ -30,6 +31,13 @@ if TYPE_CHECKING:
 class Service:
     """The labelling application, but for how it looks.
 
+    Args:
+        dataset: what is labelled.
+        store: where people, projects, tasks and labels stand; it belongs to one dataset.
+
+    Raises:
+        DataError: the store belongs to another dataset.
+
     Attributes:
         dataset: what is labelled.
         store: where people, projects, tasks and labels stand.
@@ -43,6 +51,11 @@ class Service:
     """
 
     def __init__(self, dataset: Dataset, store: Store) -> None:
+        owner = store.setting("dataset")
+        if owner is None:
+            store.set("dataset", dataset.uid)
+        elif owner != dataset.uid:
+            raise DataError(f"the label store {store} belongs to another dataset than {dataset.path}")
         self.dataset, self.store = dataset, store
         self.texts = Texts(dataset)
         self.people = People(store)
@@ -149,19 +162,25 @@ class Service:
         if turn.state == "acknowledge":
             return {"state": "acknowledge", "guideline": self._to_read(who, held)}
         if turn.task is None:
-            return {"state": turn.state, "say": turn.say, "waiting": turn.waiting}
+            say = turn.say
+            if turn.state == "empty" and (more := self._elsewhere(who, project)):
+                say = f"There is nothing left to do for you in this project. There is in: {', '.join(more)}."
+            return {"state": turn.state, "say": say, "waiting": turn.waiting}
         return {"state": "task", "task": self._shown(who, held, turn)}
+
+    def _elsewhere(self, who: Person, project: int) -> list[str]:
+        """The other projects that have something for a person."""
+        others = [held for held in self.projects.list() if held.id != project]
+        return [held.project.name for held in others if self.queue.has_task(who, held)]
 
     def _to_read(self, who: Person, held: Held) -> dict[str, Any]:
         known = self.projects.guidelines(held.id)
         with self.store.read() as db:
             now = guideline_by(db, held.id, held.guideline)
             before = any(has_read(db, who.person_id, held.id, one.label) for one in known)
-        return {"label": now.label, "html": guideline_html(now), "previous": before}
+        return {"label": now.label, "html": guideline_html(now, held.project), "previous": before}
 
     def _shown(self, who: Person, held: Held, turn: Turn, *, opened: bool = False) -> dict[str, Any]:
-        from .answers.checks import turned
-
         with self.store.read() as db:
             guideline = guideline_by(db, held.id, held.guideline)
             assert turn.task is not None
@@ -206,7 +225,7 @@ class Service:
                     "at": row.created_at,
                     "status": row.status,
                     "revision": row.revision,
-                    "summary": summary(row.answer),
+                    "summary": summary(turned(row.answer, row.shown, back=True)),
                     "excerpt": excerpt,
                 }
             )
@@ -239,14 +258,14 @@ class Service:
 
 
 def summary(answer: Mapping[str, Any]) -> str:
-    """An answer in a few words, for lists; positions are told as letters of the dataset's order."""
+    """An answer in a few words, for lists; its positions are told as letters."""
     if "reason" in answer:
         return f"skipped: {answer['reason']}"
     if "choice" in answer:
         choice = answer["choice"]
         if not isinstance(choice, int):
             return "both bad"
-        return "tie" if choice == 0 else f"{'first' if choice < 0 else 'second'} better by {abs(choice)}"
+        return "tie" if choice == 0 else f"{'A' if choice < 0 else 'B'} better by {abs(choice)}"
     if "ranks" in answer:
         return "ranks " + " ".join("-" if rank is None else str(rank) for rank in answer["ranks"])
     if "scores" in answer:

@@ -63,6 +63,40 @@ def test_qualification_comes_first_with_feedback_and_lets_in_who_passes(tmp_path
     undone = made.undo(careless, at)["task"]
     submit(made, careless, undone, "c9", right(undone))
     assert made.next(careless, at)["state"] == "unqualified"
+    lead = person(made, "admin")
+    assert [(row[1:]) for row in made.queue.standing(at)] == [
+        (able.pseudonym, 2, 2, 2, True, False),
+        (careless.pseudonym, 0, 2, 2, False, False),
+    ]
+    made.queue.let_on(lead, at, careless.person_id)
+    assert not is_gold(made.next(careless, at)["task"])
+
+
+@pytest.mark.parametrize("way", ["skip", "ask", "flag"])
+def test_nobody_gets_past_the_questions_by_leaving_them_out(tmp_path: Path, way: str) -> None:
+    made = service(tmp_path / "data", prompts=2)
+    who = person(made)
+    at = project(made, who, gold=questions(tmp_path / "gold.jsonl", 3), qualify=2, gold_share=0)
+    for n in range(3):
+        task = made.next(who, at)["task"]
+        assert is_gold(task)
+        if way == "skip":
+            made.labels.skip(who, task["id"], f"s{n}", "unclear", 1.0)
+        else:
+            getattr(made.labels, way)(who, task["id"], "what?")
+    assert made.next(who, at)["state"] == "unqualified"
+
+
+def test_a_gold_answer_is_put_right(tmp_path: Path) -> None:
+    made = service(tmp_path / "data", prompts=1)
+    gold = questions(tmp_path / "gold.jsonl", 2)
+    project(made, gold=gold)
+    rows = [json.loads(line) for line in Path(gold).read_text().splitlines()]
+    write(Path(gold), [{**row, "gold": {"choice": 1}} for row in rows])
+    made.projects.create({"name": "p", "gold": gold})
+    with made.store.read() as db:
+        held = db.execute(select(tasks.c.gold).where(tasks.c.state == "gold")).scalars().all()
+    assert [one["answer"] for one in held] == [{"choice": 1}] * 2
 
 
 def test_gold_is_mixed_in_at_its_share_and_cannot_be_told_apart(tmp_path: Path) -> None:
@@ -87,10 +121,14 @@ def test_gold_answers_are_not_in_the_dataset_and_their_labels_say_so(tmp_path: P
     task = made.next(who, at)["task"]
     submit(made, who, task, "k1", right(task))
     made.pull()
+    written = made.dataset.rows("annotations").collect().to_dicts()
     parts = b"".join(path.read_bytes() for path in (tmp_path / "data" / "parts").rglob("*.parquet"))
     assert b"a secret explanation" not in parts
-    (row,) = made.dataset.annotations.collect().to_dicts()
-    assert json.loads(row["meta"])["gold"] is True
+    assert [json.loads(row["meta"])["gold"] for row in written] == [True]
+    # The label is kept, and no pipeline, export or agreement sees the question.
+    assert made.dataset.annotations.collect().is_empty()
+    assert made.dataset.prompts.collect().height == 1
+    assert made.dataset.drops.collect()["reason"].to_list() == ["gold question"]
     # Gold questions are nobody's ordinary task, in no project.
     assert made.projects.create({"name": "other", "protocol": "thumbs"})[1] == 1
 
@@ -121,6 +159,14 @@ def test_what_is_wrong_with_a_gold_file_is_said(tmp_path: Path) -> None:
     without = write(tmp_path / "a.jsonl", [{"prompt": "q", "responses": ["a", "b"]}])
     with pytest.raises(DataError, match="has no `gold`"):
         project(made, gold=without)
+    for bad in ({"choice": "b"}, {"choice": 9}, "response_b"):
+        odd = write(tmp_path / "o.jsonl", [{"prompt": "q", "responses": ["a", "b"], "gold": bad}])
+        with pytest.raises(DataError):
+            project(made, gold=odd)
+    with pytest.raises(DataError, match="asks 5 gold questions first, but has 1"):
+        project(made, gold=questions(tmp_path / "one.jsonl", 1), qualify=5)
+    with pytest.raises(DataError, match="nobody is called ann-99"):
+        project(made, people=("ann-99",))
     single = write(tmp_path / "b.jsonl", [{"prompt": "q", "responses": ["a"], "gold": {"choice": 1}}])
     with pytest.raises(DataError, match="compare needs 2"):
         project(made, gold=single)
@@ -148,10 +194,17 @@ RIGHT = [
     (
         "spans",
         {"spans": [{"target": 0, "start": 2, "end": 9, "label": "wrong"}]},
-        {"spans": [{"target": 0, "start": 5, "end": 6, "label": "wrong"}]},
+        {"spans": [{"target": 0, "start": 3, "end": 9, "label": "wrong"}]},
         True,
     ),
     ("spans", {"spans": []}, {"spans": [{"target": 0, "start": 5, "end": 6, "label": "wrong"}]}, False),
+    ("spans", {"spans": []}, {"spans": []}, True),
+    (  # the whole text with every label is no answer
+        "spans",
+        {"spans": [{"target": 0, "start": 0, "end": 99, "label": one} for one in ("wrong", "good")]},
+        {"spans": [{"target": 0, "start": 5, "end": 9, "label": "wrong"}]},
+        False,
+    ),
 ]
 
 

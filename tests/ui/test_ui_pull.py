@@ -141,6 +141,20 @@ def test_labels_reach_pairs_and_an_export(tmp_path: Path) -> None:
     assert len(chosen) == 4
 
 
+def test_the_recipe_makes_one_pair_of_what_people_disagree_on(tmp_path: Path) -> None:
+    made = service(tmp_path, prompts=4)
+    who = [person(made) for _ in range(3)]
+    at = project(made, *who, overlap=3, order="fixed")
+    for one, choice in zip(who, (0, 0, 1), strict=True):
+        label_all(made, one, at, choice)
+    made.pull()
+    prefdata.run("people", tmp_path)
+    pairs = pl.read_parquet(tmp_path / "exports" / "pairs.parquet")
+    assert pairs.height == 4
+    winners = {answer["content"] for row in pairs["chosen"].to_list() for answer in row}
+    assert winners == {f"answer {n}/0\nsecond line" for n in range(4)}
+
+
 def test_a_run_that_is_going_on_is_not_disturbed(tmp_path: Path) -> None:
     """Labels are pulled while a pipeline runs: both end well, and the next run follows what was said."""
     slow = tmp_path / "slow.yaml"

@@ -39,13 +39,47 @@ def gold_answer(gold: object, project: Project, size: int, where: str) -> dict[s
         answer = gold if key in gold else {"scores": gold} if project.protocol == "rate" else None
     else:
         answer = {key: [gold] if key == "best" and isinstance(gold, int) else gold}
-    if answer is None or (key in ("ranks", "thumbs") and not _is_list(answer[key], size)):
-        raise DataError(f"{where}: the gold answer does not fit; {project.protocol} takes {{{key!r}: ...}}")
+    if answer is None or not _fits(answer.get(key), project, size):
+        raise DataError(f"{where}: the gold answer {gold!r} does not fit; {project.protocol} takes {_TAKES[key]}")
     return answer
 
 
-def _is_list(value: object, size: int) -> bool:
-    return isinstance(value, list) and len(value) == size
+_TAKES = {
+    "choice": '"a", "b", "tie", "both_bad", or {"choice": -3 to 3}, below 0 where the first is better',
+    "ranks": '{"ranks": [...]}, one number for each response, 1 the best',
+    "best": '{"best": [...]}, positions counted from 0',
+    "thumbs": '{"thumbs": [...]}, 1 or 0 for each response',
+    "step": '{"step": N}, counted from 0, or {"step": null}',
+    "scores": '{"scores": {"ASPECT": [...]}}, one number for each response',
+    "spans": '{"spans": [{"target": 0, "start": 0, "end": 5, "label": "wrong"}]}',
+}
+
+
+def _fits(value: Any, project: Project, size: int) -> bool:
+    """Whether a gold answer can be given at all by somebody who answers."""
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    aligned = isinstance(value, list) and len(value) == size
+    if project.protocol == "compare":
+        half = project.points // 2
+        return (whole and abs(value) <= half and (value != 0 or project.points % 2 == 1)) or (
+            value == "both_bad" and project.both_bad
+        )
+    if project.protocol == "rank":
+        return aligned and all(one is None or (isinstance(one, int) and 1 <= one <= size) for one in value)
+    if project.protocol == "thumbs":
+        return aligned and all(one in (0, 1) for one in value)
+    if project.protocol == "best":
+        return isinstance(value, list) and all(isinstance(one, int) and 0 <= one < size for one in value)
+    if project.protocol == "first_error":
+        return value is None or (whole and value >= 0)
+    if project.protocol == "rate":
+        return isinstance(value, dict) and all(
+            isinstance(scores, list) and len(scores) == size and all(isinstance(one, int | float) for one in scores)
+            for scores in value.values()
+        )
+    return isinstance(value, list) and all(
+        isinstance(one, dict) and {"start", "end", "label"} <= set(one) for one in value
+    )
 
 
 def is_right(answer: Mapping[str, Any], gold: Mapping[str, Any], project: Project) -> bool:
@@ -53,7 +87,7 @@ def is_right(answer: Mapping[str, Any], gold: Mapping[str, Any], project: Projec
 
     compare: the same side (how strongly does not matter). rank: no two responses in the opposite of gold's order.
     rate: each score within one point, on scales up to three points equal. best, thumbs, first_error: the same. spans:
-    each gold span is met by one of its label. An edit is always right: that cannot be told.
+    F1 of the characters, with their labels, at least one half. An edit is always right: that cannot be told.
     """
     if project.protocol == "compare":
         return _side(answer.get("choice")) == _side(gold.get("choice"))
@@ -68,7 +102,7 @@ def is_right(answer: Mapping[str, Any], gold: Mapping[str, Any], project: Projec
             for said, right in zip(answer["scores"].get(aspect, ()), values, strict=False)
         )
     if project.protocol == "spans":
-        return all(any(_meets(said, right) for said in answer["spans"]) for right in gold["spans"])
+        return _overlap(answer["spans"], gold["spans"]) >= 0.5
     if project.protocol == "edit":
         return True
     key = {"best": "best", "thumbs": "thumbs", "first_error": "step"}[project.protocol]
@@ -85,6 +119,10 @@ def _opposed(said: list[int | None], right: list[int | None], a: int, b: int) ->
     return gold != 0 and mine * gold <= 0
 
 
-def _meets(said: Mapping[str, Any], right: Mapping[str, Any]) -> bool:
-    same = said["target"] == right.get("target", 0) and said["label"] == right["label"]
-    return bool(same and said["start"] < right["end"] and right["start"] < said["end"])
+def _overlap(said: list[Mapping[str, Any]], right: list[Mapping[str, Any]]) -> float:
+    """F1 of the characters that two markings name, each with its label; 1 where both mark nothing."""
+    one, other = (
+        {(s.get("target", 0), at, s["label"]) for s in spans for at in range(s["start"], s["end"])}
+        for spans in (said, right)
+    )
+    return 2 * len(one & other) / (len(one) + len(other)) if one or other else 1.0

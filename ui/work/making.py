@@ -61,7 +61,14 @@ def take_file(dataset: Dataset, store: Store, path: Path, *, golden: Project | N
                 **{name: beside.get(name) for name in ("gold", "explanation", "warning", "response_ids")},
             }
         )
+    if golden is not None and given.quarantined:
+        bad = given.quarantined[0]
+        raise DataError(f"{path.name}, row {bad.row}{f', column {bad.column}' if bad.column else ''}: {bad.reason}")
+    questions = [row["prompt_id"] for row in rows if row["gold"] is not None]
+    new = set(questions) - set(dataset.latest("prompts", questions))
     counts = dataset.add_import(given.rows, source="tasks", fields={"path": path.name})
+    if new:  # people are asked them; pipelines, exports and agreement know nothing of them
+        dataset.drop("prompts", sorted(new), reason="gold question", store="gold")
     with store.write() as db:
         db.execute(delete(asides).where(asides.c.file == path.name[-200:]))
         left = iter(rows)
@@ -173,7 +180,7 @@ def planned(
             "free": project.overlap,
             "state": "open",
         }
-    groups = dict(targets_of(dataset, project, list(gold)).select("prompt_id", "group_id").iter_rows())
+    groups = {prompt: row["group_id"] for prompt, row in dataset.latest("prompts", list(gold)).items()}
     for prompt, row in gold.items():
         if prompt in groups:
             answer = gold_answer(row.gold, project, len(row.response_ids or ()), f"{row.file}, row {row.position + 1}")

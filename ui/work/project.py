@@ -45,7 +45,7 @@ class Project(BaseModel):
     overlap: int = Field(1, ge=1, le=1000, description="By how many different people each task is labelled.")
     responses: int = Field(0, ge=0, le=26, description="At most so many responses in a task; 0: all of a prompt.")
     pairs: Literal["all", "adjacent", "one"] = Field(
-        "all", description="compare: which pairs of a prompt's responses: all, neighbours, or one drawn pair."
+        "all", description="compare: which pairs of a prompt's responses: all, adjacent (neighbours), or one (drawn)."
     )
     order: Literal["random", "fixed"] = Field(
         "random", description="In which order a person sees the responses; recorded with the label."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from prefdata.schema import canonical_json, make_id
 from ..accounts.access import need
 from ..accounts.people import Person
 from ..store import Store
-from ..store.tables import acknowledgements, guidelines, projects, tasks, work
+from ..store.tables import acknowledgements, guidelines, people, projects, tasks, work
 from .making import owners, planned, take_file
 from .project import Project, project_of
 from .routing import priorities
@@ -90,10 +91,16 @@ class Projects:
                 made = db.execute(insert(projects).values(**row, guideline=guideline.label, created_at=time.time()))
                 held = Held(int((made.inserted_primary_key or [0])[0]), project, "open", guideline.label)
                 _add_guideline(db, held.id, guideline)
-            elif held is None or _tasks_of(held.project) != _tasks_of(project):
+            elif held is None or _differ(held.project, project):
+                differ = [] if held is None else _differ(held.project, project)
                 raise DataError(
-                    f"there is a project {project.name!r} already, which states something else: give the new one "
-                    "another name, or repeat the same fields to add tasks for new prompts"
+                    f"there is a project {project.name!r} already, which states something else ({', '.join(differ)}): "
+                    "give the new one another name, or repeat the same fields to add tasks for new prompts"
+                )
+            strangers = set(project.people) - set(db.execute(select(people.c.pseudonym)).scalars())
+            if strangers:
+                raise DataError(
+                    f"nobody is called {', '.join(sorted(strangers))}: add them first (prefdata people add)"
                 )
             return held, self._add_tasks(db, held)
 
@@ -114,25 +121,33 @@ class Projects:
         return take_file(self.dataset, self.store, path)
 
     def _add_tasks(self, db: Connection, held: Held) -> int:
-        known = set(db.execute(select(tasks.c.key).where(tasks.c.project_id == held.id)).scalars())
+        own = tasks.c.project_id == held.id
+        known = {row.key: row.gold for row in db.execute(select(tasks.c.key, tasks.c.gold).where(own)).all()}
         project = held.project
         order = priorities(self.dataset, project) if project.route != "all" else {}
         made = planned(self.dataset, db, project, order, owners(db, project))
-        rows = [{**row, "project_id": held.id} for row in made if row["key"] not in known]
+        rows = [{**row, "project_id": held.id} for row in made]
+        for row in rows:  # a gold answer that was put right
+            if row["gold"] is not None and known.get(row["key"]) not in (None, row["gold"]):
+                db.execute(update(tasks).where(own, tasks.c.key == row["key"]).values(gold=row["gold"]))
+        rows = [row for row in rows if row["key"] not in known]
         new = sorted((row for row in rows if row["gold"] is None), key=lambda row: -row["priority"])
         if project.budget:
             new = new[: max(project.budget - len(known), 0)]
-        new += [row for row in rows if row["gold"] is not None]
+        golden = [row for row in rows if row["gold"] is not None]
         if not new and not known:
             where = f"the file {project.file} holds" if project.file else "the dataset has"
             raise DataError(
                 f"project {project.name!r} has no task: {where} no live prompt with at least {project.asked} "
                 "response(s). Upload a file with prompts and responses, or run `sample` first"
             )
-        if project.qualify and not any(row["gold"] for row in new) and not known:
+        if not known and len(golden) < project.qualify:
             raise DataError(
-                f"project {project.name!r} has a qualification round and no gold question: name a gold file"
+                f"project {project.name!r} asks {project.qualify} gold questions first, but has {len(golden)}: add "
+                "some (gold), or lower `qualify`"
             )
+        for row in golden:  # anywhere among the others: a task's number must not tell
+            new.insert(random.SystemRandom().randint(0, len(new)), row)
         left = iter(new)
         while batch := list(islice(left, _AT_ONCE)):
             db.execute(insert(tasks), batch)
@@ -230,10 +245,17 @@ class Projects:
             return {**counted._mapping, **worked._mapping}
 
 
-def _tasks_of(project: Project) -> dict[str, Any]:
-    """What a project states of its tasks. Where its card and gold files lie may change; what they said is kept."""
-    stated = project.model_dump(exclude={"card", "guidelines"})
-    return {**stated, "gold": Path(project.gold).name}
+def _differ(one: Project, other: Project) -> list[str]:
+    """The fields in which two projects differ. Where card and gold files lie may change; what they said is kept."""
+    return [
+        name
+        for name in Project.model_fields
+        if name not in ("card", "guidelines") and _stated(one, name) != _stated(other, name)
+    ]
+
+
+def _stated(project: Project, name: str) -> object:
+    return Path(project.gold).name if name == "gold" else getattr(project, name)
 
 
 # Reading the store
@@ -338,8 +360,6 @@ def _add_guideline(db: Connection, project: int, made: Guideline) -> None:
 
 
 def label_count(db: Connection, project: int, person: int, since: float = 0.0) -> int:
-    """How many tasks of a project, gold left out, a person has answered since then."""
-    found = select(func.count()).where(
-        work.c.person_id == person, work.c.project_id == project, work.c.state == "done", ~work.c.gold
-    )
+    """How many tasks of a project a person has answered since then; gold counts, so that nobody can tell it."""
+    found = select(func.count()).where(work.c.person_id == person, work.c.project_id == project, work.c.state == "done")
     return int(db.execute(found.where(work.c.done_at >= since) if since else found).scalar_one())

@@ -17,9 +17,10 @@ from sqlalchemy import Connection, Row, and_, exists, func, insert, or_, select,
 
 from prefdata.schema import make_id
 
+from ..accounts.access import need
 from ..accounts.people import Person
 from ..store import Store
-from ..store.tables import OPEN, labels, projects, tasks, work
+from ..store.tables import OPEN, flags, labels, people, projects, settings, tasks, work
 from .gold import is_right
 from .making import is_meant
 from .project import Project
@@ -50,6 +51,25 @@ class Turn:
     qualifying: tuple[int, int] | None = None
 
 
+@dataclass(frozen=True)
+class Test:
+    """How somebody stands in a qualification round.
+
+    Attributes:
+        right: answers that were right.
+        answered: questions that were answered.
+        wanted: questions to answer.
+        passed: all are answered, and enough of them rightly.
+        let_on: the lead lets them go on anyway.
+    """
+
+    right: int
+    answered: int
+    wanted: int
+    passed: bool
+    let_on: bool
+
+
 class Queue:
     """Hands out tasks.
 
@@ -76,6 +96,12 @@ class Queue:
             held = project_by(db, project)
             self._sweep(db)
             return self._own_lease(db, who, held) or self._hand_out(db, who, held)
+
+    def has_task(self, who: Person, held: Held) -> bool:
+        """Whether a project has an open task for a person; nothing is handed out."""
+        with self.store.read() as db:
+            refused = self._refused(db, who, held)
+            return (refused is None or refused.state == "acknowledge") and self._open(db, who, held) is not None
 
     def _refused(self, db: Connection, who: Person, held: Held) -> Turn | None:
         if who.state == "stopped":
@@ -115,17 +141,17 @@ class Queue:
         return Turn("task", task=task, shown=row.shown, qualifying=self._qualifying(db, who, held))
 
     def _hand_out(self, db: Connection, who: Person, held: Held) -> Turn:
-        project, round_ = held.project, self._qualifying(db, who, held)
-        if round_ is not None:
-            if round_[0] < round_[1]:
-                task = self._gold(db, who, held)
-                if task is not None:
-                    return self._lease(db, who, held, task, round_)
-            elif not self._qualified(db, who, held):
-                passed = f"{project.pass_mark:.0%}"
-                return Turn(
-                    "unqualified", f"Fewer than {passed} of the test questions were right; ask the lead how to go on."
+        project, test = held.project, self._test(db, who.person_id, held)
+        if test is not None and not test.passed and not test.let_on:
+            if test.answered >= test.wanted:
+                passed = (
+                    f"Fewer than {project.pass_mark:.0%} of the test questions were right; ask the lead how to go on."
                 )
+                return Turn("unqualified", passed)
+            task = self._gold(db, who, held)
+            if task is None:  # skipped, or asked about: nobody gets past the questions that way
+                return Turn("unqualified", "You have left out test questions; ask the lead how to go on.")
+            return self._lease(db, who, held, task, (test.answered, test.wanted))
         if project.gold_share and self._gold_is_due(db, who, held):
             task = self._gold(db, who, held)
             if task is not None:
@@ -159,7 +185,8 @@ class Queue:
         mine = exists().where(
             work.c.task_id == tasks.c.task_id, work.c.person_id == who.person_id, work.c.state != "returned"
         )
-        found = select(tasks).where(tasks.c.project_id == held.id, tasks.c.state == "gold", ~mine)
+        reported = exists().where(flags.c.prompt_id == tasks.c.prompt_id, flags.c.state.in_(["open", "upheld"]))
+        found = select(tasks).where(tasks.c.project_id == held.id, tasks.c.state == "gold", ~mine, ~reported)
         left = db.execute(found.order_by(tasks.c.task_id)).all()
         draw = random.Random(f"{held.id}/{who.person_id}/{len(left)}")  # nobody can tell by its place
         return draw.choice(left) if left else None
@@ -170,26 +197,64 @@ class Queue:
         return random.Random(f"gold/{held.id}/{who.person_id}/{count}").random() < held.project.gold_share
 
     def _qualifying(self, db: Connection, who: Person, held: Held) -> tuple[int, int] | None:
-        """(answered, of how many) while the qualification round is not over, and just when it is."""
-        wanted = held.project.qualify
-        if not wanted or label_count(db, held.id, who.person_id):
+        """(answered, of how many) during the qualification round."""
+        test = self._test(db, who.person_id, held)
+        return None if test is None or test.answered >= test.wanted else (test.answered, test.wanted)
+
+    def _test(self, db: Connection, person: int, held: Held) -> Test | None:
+        """How somebody stands in the qualification round; None where a project has none.
+
+        What counts is the first answer to each of the first gold questions: neither a correction nor a skip helps.
+        """
+        project = held.project
+        if not project.qualify:
             return None
         there = select(func.count()).where(tasks.c.project_id == held.id, tasks.c.state == "gold")
-        wanted = min(wanted, db.execute(there).scalar_one())
-        own = and_(work.c.person_id == who.person_id, work.c.project_id == held.id, work.c.gold, work.c.state == "done")
-        done = db.execute(select(func.count()).where(own)).scalar_one()
-        return (min(done, wanted), wanted) if wanted else None
+        wanted = min(project.qualify, db.execute(there).scalar_one())
+        own = and_(labels.c.person_id == person, labels.c.project_id == held.id, labels.c.status == "ok")
+        first = (
+            select(func.min(labels.c.label_id))
+            .join(tasks, tasks.c.task_id == labels.c.task_id)
+            .where(own, tasks.c.state == "gold", labels.c.kind == "label")
+            .group_by(labels.c.task_id)
+            .order_by(func.min(labels.c.label_id))
+            .limit(wanted)
+        )
+        ids = db.execute(first).scalars().all()
+        said = select(labels.c.answer, tasks.c.gold).join(tasks, tasks.c.task_id == labels.c.task_id)
+        rows = db.execute(said.where(labels.c.label_id.in_(ids))).all()
+        right = sum(is_right(row.answer, row.gold["answer"], project) for row in rows)
+        let_on = db.execute(select(settings.c.key).where(settings.c.key == _let_on(held.id, person))).first()
+        return Test(right, len(rows), wanted, right >= project.pass_mark * wanted and len(rows) >= wanted, bool(let_on))
 
-    def _qualified(self, db: Connection, who: Person, held: Held) -> bool:
-        own = and_(labels.c.person_id == who.person_id, labels.c.project_id == held.id, labels.c.revision == 1)
-        first = select(labels.c.answer, tasks.c.gold).join(tasks, tasks.c.task_id == labels.c.task_id)
-        found = db.execute(
-            first.where(own, labels.c.status == "ok", tasks.c.state == "gold")
-            .order_by(labels.c.label_id)
-            .limit(held.project.qualify)
-        ).all()
-        right = sum(is_right(row.answer, row.gold["answer"], held.project) for row in found)
-        return right >= held.project.pass_mark * len(found)
+    def standing(self, project: int) -> list[tuple[int, str, int, int, int, bool, bool]]:
+        """Who has begun the qualification round of a project: (person_id, pseudonym, right, answered, wanted, passed,
+        let_on), in the order of people.
+        """
+        with self.store.read() as db:
+            held = project_by(db, project)
+            begun = exists().where(work.c.person_id == people.c.person_id, work.c.project_id == held.id)
+            found = db.execute(select(people.c.person_id, people.c.pseudonym).where(begun)).all()
+            tests = [(row, self._test(db, row.person_id, held)) for row in found]
+        return [
+            (row.person_id, row.pseudonym, test.right, test.answered, test.wanted, test.passed, test.let_on)
+            for row, test in tests
+            if test is not None
+        ]
+
+    def let_on(self, who: Person | None, project: int, person_id: int) -> None:
+        """Let somebody go on who has not passed the qualification round.
+
+        Args:
+            who: an admin.
+            project: its number.
+            person_id: whom.
+        """
+        need(who, "admin")
+        with self.store.write() as db:
+            key = _let_on(project_by(db, project).id, person_id)
+            if db.execute(select(settings.c.key).where(settings.c.key == key)).first() is None:
+                db.execute(insert(settings).values(key=key, value=True))
 
     def _lease(
         self, db: Connection, who: Person, held: Held, task: Row[Any], qualifying: tuple[int, int] | None
@@ -261,6 +326,11 @@ def take_place(db: Connection, task: int, person: int) -> bool:
             return False
     db.execute(_mine(update(work), task, person).values(state="leased"))
     return True
+
+
+def _let_on(project: int, person: int) -> str:
+    """The setting that lets somebody go on."""
+    return f"let_on:{project}:{person}"
 
 
 def _mine(statement: Any, task: int, person: int) -> Any:

@@ -60,7 +60,7 @@ def task_shown(
         "protocol": project.protocol,
         "question": project.question or QUESTIONS[project.protocol] or card.question,
         "guideline": guideline.label,
-        "guideline_html": guideline_html(guideline),
+        "guideline_html": guideline_html(guideline, project),
         "warning": task.warning or project.warning or None,
         "prompt": _prompt(prompt, card, task.task_id),
         "targets": [_target(response, place, project, task.task_id) for place, response in enumerate(responses)],
@@ -124,12 +124,13 @@ def _media(address: str, media: Sequence[Mapping[str, Any]] | None) -> list[dict
     ]
 
 
-def guideline_html(guideline: Guideline) -> str:
-    """Guidelines as an annotator reads them: the card's instructions, its aspects and scales, the text beside."""
+def guideline_html(guideline: Guideline, project: Project | None = None) -> str:
+    """Guidelines as an annotator reads them: the instructions, the aspects (with scales, to rate), the text."""
     card = guideline.card
     parts = [card.instructions]
+    scored = project is None or project.protocol == "rate"
     for aspect in card.aspects:
-        scale = f"\n\n{_anchors(aspect.scale)}" if aspect.has_scale else ""
+        scale = f"\n\n{_anchors(aspect.scale)}" if scored and aspect.has_scale else ""
         parts.append(f"**{aspect.name}.** {aspect.text}{scale}")
     return _html("\n\n".join([*parts, guideline.text]))
 
