@@ -7,6 +7,7 @@ goes into the fingerprint of the step that uses it. Comments and formatting of t
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
@@ -16,6 +17,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from prefdata.errors import PipelineError
+from prefdata.pipeline.plain_yaml import load_plain, problem_of
 from prefdata.pipeline.registry import nearest
 from prefdata.schema import Row, canonical_json, clean, make_id
 
@@ -267,9 +269,11 @@ def card_file(card: str, folder: Path | None = None) -> Path:
 
 def _read(content: bytes, file: str) -> Card:
     try:
-        value = yaml.safe_load(content.decode("utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise PipelineError(f"card {file} is not YAML: {error}") from error
+        value = load_plain(content.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise PipelineError(f"card {file} is not in UTF-8: save it as UTF-8 ({error})") from error
+    except yaml.YAMLError as error:
+        raise PipelineError(f"card {file} is not YAML that can be read: {problem_of(error)}") from error
     if not isinstance(value, dict):
         raise PipelineError(f"card {file}: the file must hold keys (name, instructions, aspects, ...)")
     try:
@@ -283,13 +287,46 @@ _KEYS = {key for part in (Card, Aspect, Scale, Output) for key in part.model_fie
 
 def _problems(error: ValidationError) -> list[str]:
     lines = []
-    for problem in error.errors(include_url=False, include_context=False):
+    problems = error.errors(include_url=False, include_context=False)
+    for problem in problems:
+        place = problem["loc"]
+        if problem["type"] == "too_short" and any(other["loc"][:-1][: len(place)] == place for other in problems):
+            continue  # it is not empty: pydantic counts what is left without the bad ones
         key = ".".join(str(place) for place in problem["loc"])
         if problem["type"] == "extra_forbidden":
             lines.append(f"key {key!r} is unknown{nearest(str(problem['loc'][-1]), _KEYS)}")
         elif problem["type"] == "missing":
             lines.append(f"key {key!r} is missing")
         else:
-            said = problem["msg"].removeprefix("Value error, ")
+            said = _said(problem["type"], problem["input"], problem["msg"])
             lines.append(f"key {key!r}: {said}" if key else said)
     return lines
+
+
+def _said(kind: str, found: object, message: str) -> str:
+    """What is wrong with a value, for somebody who writes YAML and knows no Python."""
+    if kind == "string_type" and isinstance(found, bool):
+        meant = "yes" if found else "no"
+        return f'write "{meant}" in quotes: YAML reads no, yes, on, off as true or false'
+    if kind == "string_type" and isinstance(found, date):
+        return f'write "{found}" in quotes: YAML reads it as a date'
+    if kind == "string_type":
+        return f"it should be text and is {_KINDS.get(type(found), type(found).__name__)}"
+    if kind == "tuple_type":
+        return f"it should be a list and is {_KINDS.get(type(found), type(found).__name__)}"
+    if kind == "model_type":
+        return f"it should be a mapping (lines of `key: value`) and is {_KINDS.get(type(found), type(found).__name__)}"
+    if kind == "too_short":
+        return "it is empty, and at least one is needed"
+    return message.removeprefix("Value error, ")
+
+
+_KINDS: dict[type, str] = {
+    type(None): "empty",
+    str: "text",
+    bool: "true or false",
+    int: "a number",
+    float: "a number",
+    list: "a list",
+    dict: "a mapping",
+}

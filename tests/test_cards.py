@@ -54,6 +54,24 @@ def test_hash_changes_with_text_and_not_with_formatting(tmp_path: Path) -> None:
     [
         ("- a\n- b\n", "the file must hold keys"),
         ("a: [", "is not YAML"),
+        ("a: 2024-13-45", "is not YAML that can be read: month must be in 1..12"),
+        ("[" * 5000, "nested too deeply"),
+        (TEXT + "samples: &s 2\n", "line 8: &s makes YAML repeat what stands elsewhere"),
+        ("a: 1\nb: *c", "line 2: *c makes YAML repeat"),
+        (TEXT.replace("Is it kind?", "*kind of it"), "line 6: *kind makes YAML repeat"),
+        (TEXT.replace("Is it kind?", "*kind* or not?"), "line 6: a text that begins with * must stand in quotes"),
+        (TEXT.replace("Is it kind?", "&"), "line 6: a text that begins with & must stand in quotes"),
+        ("a: {<<: {b: 1}}", "line 1: << makes YAML repeat"),
+        (
+            TEXT.replace("[unkind, partly, kind]", "[no, partly, yes]"),
+            "key 'aspects.0.scale.anchors.0': write \"no\" in quotes: YAML reads no, yes, on, off as true or false",
+        ),
+        (TEXT.replace("[unkind, partly, kind]", "[a, b, on]"), 'anchors.2\': write "yes" in quotes'),
+        (TEXT + "version: 2024-01-02\n", 'write "2024-01-02" in quotes: YAML reads it as a date'),
+        (TEXT.replace("Judge well.", "{a: b}"), "key 'instructions': it should be text and is a mapping"),
+        ("name: x\ninstructions: y\naspects: []\n", "key 'aspects': it is empty, and at least one is needed"),
+        ("name: x\ninstructions: y\naspects: tone\n", "key 'aspects': it should be a list and is text"),
+        ("name: x\ninstructions: y\naspects: [tone]\n", "key 'aspects.0': it should be a mapping"),
         (TEXT.replace("instructions", "instruction"), "did you mean 'instructions'?"),
         (TEXT.replace("unkind, ", ""), "takes 3, or none"),
         (TEXT.replace("max: 3", "max: 0"), "min (1) must be below max (0)"),
@@ -67,6 +85,27 @@ def test_a_bad_card_is_refused_by_file_and_key(tmp_path: Path, text: str, said: 
     with pytest.raises(PipelineError) as caught:
         load_card(write(tmp_path, text))
     assert said in str(caught.value) and "mine.yaml" in str(caught.value)
+    assert "uple" not in str(caught.value)
+
+
+def test_a_bomb_of_aliases_is_refused_before_it_is_spelled_out(tmp_path: Path) -> None:
+    """Each of the lines twice the one before: 2 to the 40 keys, which no machine would finish."""
+    merged = "a0: &a0 {x: 1}\n" + "".join(f"a{n}: &a{n} {{<<: [*a{n - 1}, *a{n - 1}]}}\n" for n in range(1, 40))
+    listed = "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 40))
+    for bomb in (merged, listed):
+        with pytest.raises(PipelineError, match=r"mine\.yaml .*line 1: &a0 makes YAML repeat"):
+            load_card(write(tmp_path, bomb))
+
+
+def test_anchors_in_quotes_are_text(tmp_path: Path) -> None:
+    card = load_card(write(tmp_path, TEXT.replace("[unkind, partly, kind]", "['no', '*a', \"<<\"]")))
+    assert card.aspects[0].scale.anchors == ("no", "*a", "<<")
+
+
+def test_a_bad_anchor_does_not_make_its_aspect_missing(tmp_path: Path) -> None:
+    with pytest.raises(PipelineError) as caught:
+        load_card(write(tmp_path, TEXT.replace("unkind", "off")))
+    assert str(caught.value).count("key ") == 1
 
 
 def test_an_unknown_card_suggests_the_nearest() -> None:

@@ -281,6 +281,8 @@ def pull(dataset: Folder, store: StoreUrl = None) -> None:
             if done.labels
             else "no new labels"
         )
+        for sentence in done.aside:
+            typer.echo(sentence, err=True)
 
 
 @labels.command("hours")

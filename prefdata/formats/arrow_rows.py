@@ -35,10 +35,21 @@ class Columns:
     Attributes:
         kinds: by column, the kinds that the format reads (see `kind_of`). Columns that are not named may hold anything.
         needed: of each of these one must be there.
+        called: by a file's names, which of them mean a column of another name; a ValueError where two mean the same.
     """
 
     kinds: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     needed: tuple[tuple[str, ...], ...] = ()
+    called: Callable[[Sequence[str]], Mapping[str, str]] = lambda _names: {}
+
+    def known_of(self, names: Sequence[str]) -> int:
+        """How many of a file's columns the format knows."""
+        try:
+            called = self.called(names)
+        except ValueError:
+            called = {}
+        known = {*self.kinds, *(name for one_of in self.needed for name in one_of)}
+        return sum(called.get(name, name) in known for name in names)
 
 
 def kind_of(type_: pa.DataType) -> str:
@@ -57,8 +68,11 @@ def kind_of(type_: pa.DataType) -> str:
     return next((kind for kind, of in tests if any(test(type_) for test in of)), str(type_))
 
 
-def check_names(path: Path, names: Sequence[str], columns: Columns | None) -> None:
+def check_names(path: Path, names: Sequence[str], columns: Columns | None) -> Mapping[str, str]:
     """Refuse a file that lacks a column, or names one twice.
+
+    Returns:
+        `Columns.called` of the names.
 
     Raises:
         DataError: it does.
@@ -66,11 +80,17 @@ def check_names(path: Path, names: Sequence[str], columns: Columns | None) -> No
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise DataError(f"{path} has two columns {twice[0]!r}: rename one of them")
+    try:
+        called = columns.called(names) if columns else {}
+    except ValueError as error:
+        raise DataError(f"{path}: {error}") from None
+    meant = {called.get(name, name) for name in names}
     for one_of in columns.needed if columns else ():
-        if not set(one_of) & set(names):
+        if not meant & set(one_of):
             wanted = " or ".join(map(repr, one_of))
             there = ", ".join(map(repr, names)) or "none"
             raise DataError(f"{path} has no column {wanted} (there are: {there}): rename the one that holds it")
+    return called
 
 
 def check_types(path: Path, schema: pa.Schema, columns: Columns | None) -> None:
@@ -79,15 +99,14 @@ def check_types(path: Path, schema: pa.Schema, columns: Columns | None) -> None:
     Raises:
         DataError: column, the type that was found, and what is wanted.
     """
-    check_names(path, schema.names, columns)
-    for name, wanted in columns.kinds.items() if columns else ():
-        if name in schema.names:
-            found = schema.field(name).type
-            if kind_of(found) not in ("", *wanted):
-                said = str(found).replace("element: ", "")
-                raise DataError(
-                    f"{path}, column {name!r}: its type is {said}, and {' or '.join(wanted)} is wanted: convert it"
-                )
+    called = check_names(path, schema.names, columns)
+    for field_ in schema if columns else ():
+        wanted = columns.kinds.get(called.get(field_.name, field_.name)) if columns else None
+        if wanted is not None and kind_of(field_.type) not in ("", *wanted):
+            said = str(field_.type).replace("element: ", "")
+            raise DataError(
+                f"{path}, column {field_.name!r}: its type is {said}, and {' or '.join(wanted)} is wanted: convert it"
+            )
 
 
 def parquet_rows(path: Path, refuse: Refuse, columns: Columns | None) -> Iterator[Record]:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from prefdata.errors import DataError
 from prefdata.formats.arrow_rows import Columns, Refuse, arrow_rows, parquet_rows
-from prefdata.formats.lines import csv_rows, json_lines
+from prefdata.formats.csv_rows import csv_rows, has_tabs, is_spreadsheet, spreadsheet
+from prefdata.formats.lines import json_lines
 from prefdata.formats.source import Record, RowError, parse_json
 
 
@@ -18,7 +19,7 @@ def records(
     columns: Columns | None = None,
     refuse: Refuse | None = None,
 ) -> Iterator[Record]:
-    """The rows of JSON lines (also gzipped), CSV, Parquet, or a folder that datasets' save_to_disk wrote.
+    """The rows of JSON lines (also gzipped), CSV (also with semicolons or tabs), Parquet, or a folder of save_to_disk.
 
     Args:
         source: a file or such a folder.
@@ -56,12 +57,15 @@ def _rows_of(path: Path, within: str | None, columns: Columns | None, refuse: Re
     name = path.name.lower().removesuffix(".gz")
     if name.endswith((".jsonl", ".ndjson")):
         return _steady(path, json_lines(path, refuse))
-    if path.suffix.lower() == ".csv":
+    if is_spreadsheet(path):
+        raise spreadsheet(path)
+    if path.suffix.lower() in (".csv", ".tsv", ".tab") or (path.suffix.lower() == ".txt" and has_tabs(path)):
         return _steady(path, csv_rows(path, refuse, columns))
     if path.suffix.lower() == ".parquet":
         return _steady(path, parquet_rows(path, refuse, columns))
     raise DataError(
-        f"{path}: the end of its name says none of .jsonl, .jsonl.gz, .csv, .parquet; rename it after what it holds"
+        f"{path}: the end of its name says none of .jsonl, .jsonl.gz, .csv, .tsv, .parquet; rename it after "
+        f"what it holds"
     )
 
 

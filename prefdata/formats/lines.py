@@ -1,16 +1,15 @@
-"""Rows of JSON lines and of CSV: what stands in a file line by line."""
+"""Rows of JSON lines: one object a line."""
 
 from __future__ import annotations
 
-import csv
 import gzip
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, TextIO, cast
+from typing import BinaryIO, cast
 
 from prefdata.errors import DataError
-from prefdata.formats.arrow_rows import Columns, Refuse, check_names
+from prefdata.formats.arrow_rows import Refuse
 from prefdata.formats.source import HalfPairError, Record, RowError, describe, not_utf8, parse_json
 
 LONGEST_LINE = 64 << 20
@@ -94,92 +93,6 @@ def _skip_line(lines: BinaryIO) -> int:
         if piece.endswith(b"\n"):
             break
     return skipped
-
-
-def csv_rows(path: Path, refuse: Refuse, columns: Columns | None) -> Iterator[Record]:
-    """Rows of CSV in UTF-8 with a header. Empty cells are null.
-
-    Args:
-        path: the file.
-        refuse: is told of a row with another number of cells than the header, or bytes that are no UTF-8.
-        columns: what the header must name.
-
-    Raises:
-        DataError: the header will not do, or the quotes do not: nobody knows where the rows behind a stray quote begin,
-            so that what would be read of them may be wrong without looking so.
-    """
-    csv.field_size_limit(LONGEST_LINE)  # the module's own limit is 131,072
-    with path.open("rb") as beginning:
-        if beginning.read(2) in WIDE_MARKS:
-            raise DataError(f"{path} is in UTF-16 or UTF-32: save it as UTF-8")
-    # Bytes that are no UTF-8 come through as half surrogates, so that the rows beside them are read.
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
-        seen: list[str] = []
-        reader = csv.reader(_lines_of_csv(path, lines, seen), strict=True)
-        header: list[str] | None = None
-        number = 0
-        while True:
-            seen.clear()
-            try:
-                cells = next(reader, None)
-            except csv.Error as error:
-                where = f"{path}, row {number + 1}" if header is not None else f"{path}, header"
-                raise DataError(
-                    f"{where}: it cannot be read as CSV: {error}. Where the rows after it begin is not certain, so "
-                    f"nothing was taken: put its quotes right"
-                ) from None
-            if cells is None:
-                return
-            if not cells:
-                continue
-            if header is None:
-                header = cells
-                check_names(path, header, columns)
-                continue
-            number += 1
-            try:
-                record = _csv_row(path, number, header, cells, "".join(seen))
-            except RowError as error:
-                refuse(error)
-            else:
-                yield record
-
-
-def _csv_row(path: Path, number: int, header: list[str], cells: list[str], text: str) -> Record:
-    """The row of these cells.
-
-    Raises:
-        RowError: it is none.
-    """
-    row = dict(zip(header, (cell or None for cell in cells), strict=False))
-    record = Record(row, path, number, textual=True, raw=text.encode("utf-8", "surrogateescape"))
-    if len(cells) != len(header):
-        more, hint = ("more", "; quote its commas") if len(cells) > len(header) else ("fewer", "")
-        raise record.error(f"it has {more} cells than the header ({len(cells)} for {len(header)}){hint}")
-    if not "".join(cells).isascii():
-        for column, cell in zip(header, cells, strict=True):
-            try:
-                cell.encode("utf-8", "surrogateescape").decode()
-            except UnicodeDecodeError as error:
-                raise record.error(not_utf8(error), column) from None
-    return record
-
-
-def _lines_of_csv(path: Path, lines: TextIO, seen: list[str]) -> Iterator[str]:
-    """The lines, each also put into `seen`."""
-    number = 0
-    while True:
-        number += 1
-        try:
-            line = lines.readline(LONGEST_LINE + 1)
-        except OSError as error:
-            raise broken(path, number - 1, error) from None
-        if not line:
-            return
-        if len(line) > LONGEST_LINE:
-            raise DataError(f"{path}, line {number}: it is longer than {LONGEST_LINE >> 20} MiB; split it")
-        seen.append(line)
-        yield line
 
 
 def broken(path: Path, rows: int, error: Exception) -> DataError:

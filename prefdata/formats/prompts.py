@@ -44,7 +44,7 @@ def read_prompts(source: str | Path, *, strict: bool = False) -> Imported:
     `meta` (object). Any other column goes into `meta`. Of equal prompts the first wins.
 
     Args:
-        source: the file, or a folder of save_to_disk.
+        source: the file (CSV with commas, semicolons or tabs, in UTF-8 or UTF-16), or a folder of save_to_disk.
         strict: a row that is not as above is an error.
 
     Raises:

@@ -8,6 +8,7 @@ from typing import Any
 
 from prefdata.errors import DataError
 from prefdata.formats.argilla import read_argilla
+from prefdata.formats.csv_rows import is_spreadsheet, spreadsheet
 from prefdata.formats.hh_rlhf import read_hh_rlhf
 from prefdata.formats.intake import Imported, Reader
 from prefdata.formats.label_studio import read_label_studio
@@ -58,6 +59,8 @@ def read(format: str, source: str | Path, *, strict: bool = False, **options: An
         if name not in taken:
             known = f"it takes {', '.join(taken)}" if taken else "it takes none"
             raise DataError(f"the format {format!r} has no option {name!r}{suggestion(name, taken)} ({known})")
+    if is_spreadsheet(Path(source)) and Path(source).is_file():  # here, for readers that want a folder as well
+        raise spreadsheet(Path(source))
     if "strict" in parameters:  # a reader without it takes its source whole or not at all
         options["strict"] = strict
     return reader(source, **options)

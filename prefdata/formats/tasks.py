@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from hashlib import sha256
 from itertools import accumulate
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any
 
 from prefdata import schema
 from prefdata.formats.arrow_rows import ANY_JSON, LIST, NAME, TEXT, Columns
+from prefdata.formats.gold import gold_of
+from prefdata.formats.headers import called
 from prefdata.formats.intake import Imported, Intake
 from prefdata.formats.json_list import rows_of
 from prefdata.formats.prompts import COLUMNS as PROMPT_COLUMNS
@@ -32,9 +35,15 @@ OWN = {
     "explanation": TEXT,
     "warning": TEXT,
 }
-COLUMNS = Columns({**PROMPT_COLUMNS.kinds, **OWN}, PROMPT_COLUMNS.needed)
-ANSWERS = ("choice", "ranks", "scores", "best", "thumbs", "step", "spans", "target")
-"""What the right answer of a gold question may state; see the protocols of the labelling page."""
+KINDS = {**PROMPT_COLUMNS.kinds, **OWN}
+
+
+@lru_cache(maxsize=256)
+def _called(names: tuple[str, ...]) -> Mapping[str, str]:
+    return called(names, KINDS)
+
+
+COLUMNS = Columns(KINDS, PROMPT_COLUMNS.needed, lambda names: _called(tuple(names)))
 PICTURES = {
     b"\x89PNG\r\n\x1a\n": "PNG",
     b"\xff\xd8\xff": "JPEG",
@@ -64,14 +73,18 @@ class ImportedTasks(Imported):
 def read_tasks(source: str | Path, *, strict: bool = False) -> ImportedTasks:
     """Prompts with candidate responses to be labelled, one prompt a row, from CSV, JSON lines, a JSON list or Parquet.
 
+    CSV may have commas, semicolons or tabs between its cells. The names of columns are taken with capitals, and with
+    spaces or dashes for underscores (`Prompt`, `Response A`); `question` or `instruction` is the prompt where there is
+    no `prompt`, and `answer_a` means what `response_a` does.
+
     A row holds a prompt's columns (see `prompts`) and its responses, as `responses` (a list of texts or of {text,
     model, segments}), `response_1`, `response_2` and so on, `response_a` and `response_b`, `chosen` and `rejected`
     (two responses; no preference is made of them, and their rows stand in the order of their ids), or one `response` or
     `completion`. `segments` are where the steps end (character positions, or {end, role, kind}), or the texts of the
     steps. Optional are `models` (a list) or `model_1`, `model_a`, `chosen_model`; `images` (paths of pictures, from the
     file's folder, which they must lie in); `language` and `skill`, which become the tags `language:de` and `skill:law`;
-    `gold` (the right answer, an object, its positions in the file's order), `explanation` and `warning`, which are not
-    put into the dataset.
+    `gold` (the right answer: an object, its positions in the file's order, or of two responses `a`, `b`, `tie` or
+    `both_bad`), `explanation` and `warning`, which are not put into the dataset.
 
     Args:
         source: the file, or a folder of save_to_disk.
@@ -84,7 +97,7 @@ def read_tasks(source: str | Path, *, strict: bool = False) -> ImportedTasks:
     beside: dict[str, Row] = {}
     for record in rows_of(intake, columns=COLUMNS):
         with intake.row(record):
-            _take(intake, record, beside)
+            _take(intake, _named(record), beside)
     if beside:
         names = ", ".join(name for name in BESIDE if any(name in said for said in beside.values()))
         intake.remarks.append(
@@ -92,6 +105,24 @@ def read_tasks(source: str | Path, *, strict: bool = False) -> ImportedTasks:
         )
     made = intake.imported()
     return ImportedTasks(made.rows, made.left_out, made.note, made.quarantined, beside)
+
+
+def _named(record: Record) -> Record:
+    """The row under the names that we know. Of JSON each row has its own: there a column may be empty in favour of
+    another one of its meaning.
+    """
+    try:
+        meant = COLUMNS.called([*record.row])
+    except ValueError:
+        try:
+            meant = COLUMNS.called([name for name, value in record.row.items() if value is not None])
+        except ValueError as error:
+            raise record.error(str(error)) from None
+    if not meant:
+        return record
+    taken = {meant.get(name, name): value for name, value in record.row.items() if value is None}
+    taken |= {meant.get(name, name): value for name, value in record.row.items() if value is not None}
+    return replace(record, row=taken)
 
 
 def _take(intake: Intake, record: Record, beside: dict[str, Row]) -> None:
@@ -195,37 +226,11 @@ def _picture(record: Record, path: str) -> Row:
     return {"uri": str(place), "sha256": sha256(content).hexdigest(), "kind": "image"}
 
 
-_WORDS: dict[str, int | str] = {"a": -1, "b": 1, "tie": 0, "both_bad": "both_bad"}
-"""The right answer to a comparison in a word, as one writes it into a table."""
-
-
 def _beside(record: Record, count: int) -> Row:
     found: Row = {}
-    given = record.row.get("gold")
-    if count == 2 and isinstance(given, str) and given.strip().lower() in _WORDS:
-        found["gold"] = {"choice": _WORDS[given.strip().lower()]}
-    elif (gold := record.structured("gold")) is not None:
-        found["gold"] = _gold(record, gold, count)
+    if (gold := gold_of(record, count)) is not None:
+        found["gold"] = gold
     for column in ("explanation", "warning"):
         if record.row.get(column) is not None:
             found[column] = record.text(column)
     return found
-
-
-def _gold(record: Record, gold: object, count: int) -> Row:
-    known = ", ".join(ANSWERS)
-    if not isinstance(gold, Mapping) or not set(gold) & set(ANSWERS):
-        raise record.error(f"it should be an object with one of {known} and is {describe(gold)}", "gold")
-    for name in ("ranks", "thumbs"):
-        if name in gold and (not isinstance(gold[name], list) or len(gold[name]) != count):
-            raise record.error(f"its {name} should be a list of {count}, one for each response", "gold")
-    best = gold.get("best", [])
-    spans = gold.get("spans", [])
-    if not isinstance(best, list) or not isinstance(spans, list):
-        raise record.error("its best and spans should be lists", "gold")
-    targets = [span.get("target") if isinstance(span, Mapping) else None for span in spans]
-    places = [*best, *targets, *([gold["target"]] if "target" in gold else [])]
-    for place in places:
-        if isinstance(place, bool) or not isinstance(place, int) or not 0 <= place < count:
-            raise record.error(f"{place!r} is no position among {count} responses (positions count from 0)", "gold")
-    return dict(gold)

@@ -215,7 +215,11 @@ BAD_FILES: list[tuple[str, Callable[[Path], Path], str]] = [
         r"none of its 2 rows can be read, so nothing was taken: row 1: it has neither a prompt \(text\) nor messages",
     ),
     ("prompts", lambda f: written(f / "a.jsonl", "prompt".encode("utf-16")), r"a\.jsonl is in UTF-16 or UTF-32: save"),
-    ("prompts", lambda f: written(f / "a.csv", "prompt\na".encode("utf-16")), r"a\.csv is in UTF-16 or UTF-32: save"),
+    (
+        "prompts",
+        lambda f: written(f / "a.csv", "prompt\na".encode("utf-32")),
+        r"a\.csv is in UTF-32: in the sp",
+    ),
     ("prompts", lambda f: written(f / "a.csv", b"id,text\n1,a\n"), r"has no column 'prompt' or 'messages' \(there are"),
     ("prompts", lambda f: written(f / "a.csv", b"prompt,prompt\na,b\n"), r"a\.csv has two columns 'prompt': rename"),
     (

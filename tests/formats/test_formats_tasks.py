@@ -197,3 +197,107 @@ def test_the_right_one_of_two_in_a_word(tmp_path: Path, word: str, choice: int |
     path.write_text(f"prompt,response_a,response_b,gold\nWhy?,one,two,{word}\n", encoding="utf-8")
     (said,) = read_tasks(path).beside.values()
     assert said["gold"] == {"choice": choice}
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "Prompt,Response A,Response B,Model A,Gold,ID",
+        "PROMPT ,response-a,Response_B,model-a,GOLD,Id",
+        "question,answer_a,answer_b,model_a,gold,id",
+        "Instruction,Answer A,Answer B,MODEL_A,gold,id",
+        "question,Answer 1,Answer 2,Model 1,gold,id",
+        "prompt,completion 1,completion 2,completion 1 model,gold,id",
+    ],
+)
+def test_names_of_columns_as_people_type_them(tmp_path: Path, jsonl: JsonLines, header: str) -> None:
+    cells = ["Why?", "one", "two", "m1", "b", "t1"]
+    (tmp_path / "t.csv").write_text(f"{header}\n{','.join(cells)}\n", encoding="utf-8")
+    row = dict(zip(header.split(","), cells, strict=True))
+    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "t.parquet")
+    (tmp_path / "t.json").write_text(json.dumps([row]))
+    names = ("prompt", "response_a", "response_b", "model_a", "gold", "id")
+    wanted = read_tasks(jsonl([dict(zip(names, cells, strict=True))]), strict=True)
+    assert [one["model"] for one in wanted.rows["responses"]] == ["m1", "unknown"]
+    for path in (tmp_path / "t.csv", tmp_path / "t.parquet", tmp_path / "t.json", jsonl([row])):
+        taken = read_tasks(path, strict=True)
+        assert (taken.rows, taken.beside) == (wanted.rows, wanted.beside), path.name
+
+
+def test_a_known_name_wins_over_its_alias(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    for header in ("prompt,question,response,Comment", "messages,Instruction,response,Comment"):
+        cell = "Why?" if header.startswith("prompt") else '"[{""role"": ""user"", ""content"": ""Why?""}]"'
+        path.write_text(f"{header}\n{cell},About cats,Yes.,Nice\n", encoding="utf-8")
+        (row,) = read_tasks(path, strict=True).rows["prompts"]
+        assert row["messages"][0]["content"] == "Why?"
+        assert json.loads(row["meta"]) == {header.split(",")[1]: "About cats", "Comment": "Nice"}
+
+
+@pytest.mark.parametrize(
+    ("header", "one", "other"),
+    [
+        ("prompt,Prompt,response", "prompt", "Prompt"),
+        ("question,instruction,response", "question", "instruction"),
+        ("prompt,response_1,Response 1", "response_1", "Response 1"),
+        ("prompt,response_a,answer_a", "response_a", "answer_a"),
+    ],
+)
+def test_two_columns_that_mean_the_same_are_refused(
+    tmp_path: Path, jsonl: JsonLines, header: str, one: str, other: str
+) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(f"{header}\na,b,c\n", encoding="utf-8")
+    with pytest.raises(DataError, match=rf"t\.csv: the columns '{one}' and '{other}' mean the same: keep one of them"):
+        read_tasks(path)
+    row = dict(zip(header.split(","), "abc", strict=True))
+    taken = read_tasks(jsonl([row, {"prompt": "Good?", "response": "Yes."}]))
+    assert [bad.row for bad in taken.quarantined] == [1] and "mean the same" in taken.quarantined[0].reason
+    alone = {**row, other: None, "response": "Yes."} if other.lower() == "prompt" else None
+    if alone:  # of JSON an empty one is none
+        assert texts(read_tasks(jsonl([alone]), strict=True)) == ["Yes."]
+
+
+@pytest.mark.parametrize(
+    ("choice", "wanted"),
+    [("a", -1), ("B", 1), (" Tie ", 0), ("both bad", "both_bad"), (-4, -4), (4, 4), (0, 0), (2.0, 2), (-1.0, -1)],
+)
+def test_a_choice_is_a_word_or_a_whole_number(jsonl: JsonLines, choice: object, wanted: int | str) -> None:
+    row = {"prompt": "Why?", "responses": ["a", "b"], "gold": {"choice": choice}}
+    (said,) = read_tasks(jsonl([row]), strict=True).beside.values()
+    assert said["gold"] == {"choice": wanted}
+    assert type(said["gold"]["choice"]) is type(wanted)
+
+
+@pytest.mark.parametrize("gold", ["response_b", "1", 1, [0], True, {"answer": "b"}, {"choice": None}, {}])
+def test_gold_that_cannot_be_read_says_what_is_allowed(jsonl: JsonLines, gold: object) -> None:
+    row = {"prompt": "Why?", "responses": ["a", "b"]}
+    taken = read_tasks(jsonl([{**row, "prompt": "Well?"}, {**row, "gold": gold}]))
+    (bad,) = taken.quarantined
+    assert (bad.row, bad.column) == (2, "gold") and taken.beside == {}
+    assert bad.reason.startswith("it should be a, b, tie or both_bad, or an object with one of choice, ranks")
+    assert 'for example {"choice": -1}' in bad.reason
+
+
+@pytest.mark.parametrize("choice", [9.5, 5, -5, 0.5, "c", "response_b", "1", True, [1], {"a": 1}])
+def test_a_choice_beyond_the_scale_says_what_is_allowed(jsonl: JsonLines, choice: object) -> None:
+    row = {"prompt": "Why?", "responses": ["a", "b"]}
+    (bad,) = read_tasks(jsonl([{**row, "prompt": "Well?"}, {**row, "gold": {"choice": choice}}])).quarantined
+    assert (bad.row, bad.column) == (2, "gold")
+    assert bad.reason.startswith("its choice should be a, b, tie or both_bad, or a whole number from -4")
+
+
+def test_a_column_of_gold_objects_in_parquet_has_empty_keys(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": "Why?", "responses": ["a", "b"], "gold": {"choice": 1.0, "best": None}},
+        {"prompt": "Well?", "responses": ["a", "b"], "gold": {"choice": None, "best": [1]}},
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "t.parquet")
+    said = read_tasks(tmp_path / "t.parquet", strict=True).beside.values()
+    assert [one["gold"] for one in said] == [{"choice": 1}, {"best": [1]}]
+
+
+def test_gold_that_is_no_json_is_told_how_to_write_it(jsonl: JsonLines) -> None:
+    row = {"prompt": "Why?", "responses": ["a", "b"]}
+    (bad,) = read_tasks(jsonl([{**row, "prompt": "Well?"}, {**row, "gold": "{choice: b}"}])).quarantined
+    assert bad.reason.startswith("it is not valid JSON") and bad.reason.endswith('write it like {"choice": -1}')

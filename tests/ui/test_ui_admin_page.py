@@ -142,6 +142,15 @@ def test_only_what_concerns_the_protocol_is_visible() -> None:
     assert all(admin_fields.concerns(name, fields) for name in ("pass_mark", "gold_share", "route_by"))
 
 
+def test_the_form_is_opened_without_the_fields_of_other_protocols(made: Service) -> None:
+    widgets = drawn(made, admin_setup.Setup).widgets
+    hidden = {name for name in admin_fields.NAMES if not widgets[name].visible}
+    assert hidden == {
+        *("ties", "top", "best", "none", "input", "span_labels"),
+        *("gold_share", "qualify", "pass_mark", "route_by", "route_aspect"),
+    }
+
+
 def test_from_a_file_to_an_open_project(made: Service, lead: Person) -> None:
     setup = drawn(made, admin_setup.Setup)
     content = 'prompt,response_1,response_2\nwhich?,"a </script><b>",b\nand now?,c,d\n'
@@ -149,7 +158,7 @@ def test_from_a_file_to_an_open_project(made: Service, lead: Person) -> None:
     cleared, told, name, file, outlook, preview = setup._take(lead, sent, *values(name="project"))
     assert cleared is None
     assert not list(Path(os.environ["GRADIO_TEMP_DIR"]).rglob("*.csv"))
-    assert "2 prompts and 4 responses are new" in told
+    assert "new are 2 prompts and 4 responses" in told
     assert "5 prompts with 10 responses" in told
     assert (name, file["value"]) == ("tasks-2", "tasks-2.csv")
     assert "2 tasks, 2 labels in all" in outlook
@@ -222,7 +231,8 @@ def test_as_many_tasks_are_made_as_were_told(sizes: dict[int, Service], size: in
 def test_gold_questions_are_counted_before_and_asked_after_and_can_be_added_to(made: Service, lead: Person) -> None:
     setup = drawn(made, admin_setup.Setup)
     row = canonical_json({"prompt": "which?", "responses": ["good", "bad"], "gold": {"choice": -1}})
-    _, choices = setup._take_gold(lead, upload(made, "my gold!.jsonl", row + "\n"))
+    _, choices, told = setup._take_gold(lead, upload(made, "my gold!.jsonl", row + "\n"))
+    assert "1 gold question can be asked now" in told
     name = choices["value"]
     assert [label for label, _ in choices["choices"]] == ["none", "my-gold-.jsonl"]
     outlook = setup._rehearsed(lead, tuple(values(gold=name)))[0]
@@ -261,15 +271,38 @@ def test_gold_questions_without_an_answer_are_refused_before_the_start(made: Ser
 def test_a_card_of_ones_own_can_be_chosen(made: Service, lead: Person) -> None:
     setup = drawn(made, admin_setup.Setup)
     card = "name: brevity\ninstructions: Judge.\naspects:\n  - {name: short, text: 'Is it short?'}\n"
-    _, choices = setup._take_card(lead, upload(made, "mine.yaml", card))
+    _, choices, told = setup._take_card(lead, upload(made, "mine.yaml", card))
+    assert "brevity" in told and "pa-good" in told
     assert ("mine.yaml (yours)", choices["value"]) in choices["choices"]
     setup._begin(lead, *values(card=choices["value"], guidelines="/etc/hostname.md"))
     guideline = made.projects.guidelines("first")[0]
     assert guideline.card.name == "brevity"
     assert guideline.text == "/etc/hostname.md\n"  # what was typed is no path, whatever it looks like
-    with pytest.raises(DataError, match=r"bad.yaml") as caught:
-        setup._take_card(lead, upload(made, "bad.yaml", "name: [\n"))
-    assert os.environ["GRADIO_TEMP_DIR"] not in str(caught.value)
+    cleared, unchanged, told = setup._take_card(lead, upload(made, "bad.yaml", "name: [\n"))
+    assert cleared is None and "value" not in unchanged
+    assert "bad.yaml" in told and "pa-bad" in told
+    assert os.environ["GRADIO_TEMP_DIR"] not in told
+    tab = drawn(made, admin_projects.ProjectsTab)
+    assert "pa-bad" in tab._take_card(lead, upload(made, "bad.yaml", "name: [\n"))[2]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("bad.csv", "a,b\n1,2\n"), ("bad.jsonl", "{\n"), ("bad.parquet", "no"), ("bad.exe", "x")],
+)
+def test_a_refused_file_is_told_where_a_good_one_is_and_the_field_is_free_again(
+    made: Service, lead: Person, name: str, content: str
+) -> None:
+    setup = drawn(made, admin_setup.Setup)
+    cleared, told, *others = setup._take(lead, upload(made, name, content), *values())
+    assert cleared is None
+    assert "pa-bad" in told and "was not taken" in told and name in told
+    assert os.environ["GRADIO_TEMP_DIR"] not in told
+    assert len(others) == 4 and all("value" not in one for one in others)  # what was filled in stays
+    assert made.dataset.counts()["prompts"] == 3
+    cleared, unchanged, told = setup._take_gold(lead, upload(made, name, content))
+    assert cleared is None and "value" not in unchanged and "pa-bad" in told
+    assert not list(Path(os.environ["GRADIO_TEMP_DIR"]).rglob("bad.*"))
 
 
 # Uploads
@@ -384,7 +417,55 @@ def test_a_person_is_changed_paused_reset_and_stopped(made: Service, lead: Perso
             tab._stop(lead, nobody, "keep")
 
 
+def test_the_table_says_who_they_are_and_how_much_they_have_done(made: Service, lead: Person) -> None:
+    from prefdata.ui.work import management
+
+    added = made.people.add("ann-07")
+    one = made.people.accept(made.people.invite(added.person_id), "a<b>@example.org", "a quiet afternoon")
+    other = person(made)
+    held = project(made, one, other)
+    for turn in range(2):
+        submit(made, one, made.next(one, held)["task"], f"k{turn}")
+    done = management.done_by(made, lead)
+    assert set(done) == {one.person_id}
+    assert (done[one.person_id].labels, done[one.person_id].today) == (2, 2)
+    shown = drawn(made, admin_people.PeopleTab)._of(None)[0]
+    assert "a&lt;b&gt;@example.org" in shown
+    assert shown.count(" UTC</span>") == 1
+    with pytest.raises(NotAllowed):
+        management.done_by(made, one)
+
+
 # Projects and hours
+
+
+def test_who_did_not_pass_can_be_let_on(made: Service, lead: Person) -> None:
+    one, other = person(made, pseudonym="ann"), person(made, pseudonym="bob")
+    setup = drawn(made, admin_setup.Setup)
+    rows = [{"prompt": f"gold {n}?", "responses": ["good", "bad"], "gold": {"choice": -1}} for n in range(2)]
+    name = setup._take_gold(lead, upload(made, "g.jsonl", "".join(canonical_json(row) + "\n" for row in rows)))[1]
+    setup._begin(lead, *values(gold=name["value"], qualify=2, pass_mark=0.5))
+    held = made.projects.get("first").id
+    tab = drawn(made, admin_projects.ProjectsTab)
+    part, told, row, _ = tab._of(held)[-4:]
+    assert part["visible"] and "Nobody has answered" in told and not row["visible"]
+    for who, good in ((one, False), (other, True)):
+        made.projects.acknowledge(who, held, made.projects.get(held).guideline)
+        for turn in range(2):
+            task = made.next(who, held)["task"]
+            first = task["targets"][0]["plain"] == "good"
+            submit(made, who, task, f"{who.pseudonym}{turn}", {"choice": -1 if first == good else 1})
+    assert made.next(one, held)["state"] == "unqualified"
+    _, told, row, choice = tab._of(held)[-4:]
+    assert "did not pass" in told and "passed" in told
+    assert row["visible"] and (choice["choices"], choice["value"]) == ([("ann", one.person_id)], one.person_id)
+    with pytest.raises(NotAllowed):
+        tab._let_on(one, held, one.person_id)
+    _, told, row, choice = tab._let_on(lead, held, one.person_id)[-4:]
+    assert "let go on" in told and not row["visible"] and choice["choices"] == []
+    assert made.next(one, held)["state"] == "task"
+    with pytest.raises(DataError):
+        tab._let_on(lead, held, None)
 
 
 def test_a_project_is_paused_its_guidelines_change_and_labels_are_made_anew(made: Service, lead: Person) -> None:
@@ -435,3 +516,35 @@ def test_hours_come_as_a_file_within_the_page(made: Service, lead: Person) -> No
     keep = drawn(made, admin_hours.KeepTab)
     assert "1 label wait" in keep._waiting()
     assert "Every label is in the dataset" in keep._pull(lead)
+
+
+@pytest.mark.parametrize(
+    ("minutes", "told"),
+    [(0, "0 s"), (0.4, "24 s"), (5.4, "5 min"), (59.7, "1 h 00 min"), (65, "1 h 05 min"), (60_000, "1,000 h 00 min")],
+)
+def test_short_times_do_not_become_nothing(minutes: float, told: str) -> None:
+    assert admin_hours.worked(minutes) == told
+
+
+def test_a_backup_is_made_by_a_button_and_can_be_opened(made: Service, lead: Person) -> None:
+    from prefdata.ui.store import Store
+    from prefdata.ui.work import management
+
+    one = person(made)
+    held = project(made, one)
+    submit(made, one, made.next(one, held)["task"], "k")
+    told = drawn(made, admin_hours.KeepTab)._copy(lead)
+    (path,) = (made.dataset.path / "backups").glob("labels-*")
+    assert str(path.absolute()) in told and "1 label, all" in told
+    assert path.parent.stat().st_mode & 0o077 == 0
+    copy = Store(f"sqlite:///{path}")
+    try:
+        from sqlalchemy import text
+
+        with copy.read() as db:
+            assert db.execute(text("SELECT count(*) FROM labels")).scalar() == 1
+    finally:
+        copy.close()
+    with pytest.raises(NotAllowed):
+        management.back_up(made, one)
+    assert "labels backup DIR --out COPY.sqlite" in str(admin_hours._hint())

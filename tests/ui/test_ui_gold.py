@@ -143,7 +143,7 @@ def test_a_prompt_has_its_own_warning(tmp_path: Path) -> None:
         ],
     )
     told = made.projects.upload(Path(path))
-    assert "2 prompts and 4 responses are new" in told
+    assert "new are 2 prompts and 4 responses" in told
     who = person(made)
     at = project(made, who, file="tasks.jsonl", warning="this set may be unpleasant", order="fixed")
     found = {}
@@ -159,7 +159,7 @@ def test_what_is_wrong_with_a_gold_file_is_said(tmp_path: Path) -> None:
     without = write(tmp_path / "a.jsonl", [{"prompt": "q", "responses": ["a", "b"]}])
     with pytest.raises(DataError, match="has no `gold`"):
         project(made, gold=without)
-    for bad in ({"choice": "b"}, {"choice": 9}, "response_b"):
+    for bad in ({"choice": "c"}, {"choice": 9}, "response_b"):
         odd = write(tmp_path / "o.jsonl", [{"prompt": "q", "responses": ["a", "b"], "gold": bad}])
         with pytest.raises(DataError):
             project(made, gold=odd)

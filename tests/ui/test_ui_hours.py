@@ -177,7 +177,7 @@ def test_a_task_that_was_given_again_begins_anew(book: Book) -> None:
 def test_an_adjudication_is_work_and_has_no_lease(book: Book) -> None:
     book.label("lead", 100, 50.0, kind="adjudication")
     assert book.seconds() == [50.0]
-    assert hours(book).select("labels", "corrections").row(0) == (0, 1)
+    assert hours(book).select("labels", "corrections").row(0) == (0, 0)  # neither a label nor a correction of one
 
 
 def test_what_was_taken_back_by_others_is_no_work(book: Book) -> None:

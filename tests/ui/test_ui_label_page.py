@@ -623,6 +623,109 @@ def test_guidelines_are_acknowledged_first(page: Page, fake: fakes.Fake) -> None
     page.get_by_text("Prefer the response that solves").wait_for()
 
 
+def to_read(fake: fakes.Fake, previous: bool = False) -> None:
+    guideline = {"label": "helpfulness@9", "html": "<p>Length does not count.</p>", "previous": previous}
+    fake.replies["next"] = [(200, {"state": "acknowledge", "guideline": guideline})]
+
+
+TAPS = """([x, y, kind]) => { const hit = () => { const at = document.elementFromPoint(x, y);
+    for (const type of ["pointerdown", "click"]) at.dispatchEvent(new PointerEvent(type,
+        {bubbles: true, cancelable: true, composed: true, detail: 1, clientX: x, clientY: y, pointerType: kind})); };
+    hit(); const seen = new MutationObserver(() => { if (document.querySelector(".pd-compare")) { seen.disconnect();
+        window.answers = document.querySelectorAll(".pd-bar .pd-option").length;
+        for (const one of document.querySelectorAll(".pd-bar .pd-option")) one.dispatchEvent(
+            new PointerEvent("click", {bubbles: true, cancelable: true, detail: 1, pointerType: kind})); } });
+    seen.observe(document.body, {subtree: true, childList: true}); }"""
+"""A tap; and as soon as the task is there another one, on every answer: each is a click of its own for the browser."""
+
+
+def test_a_second_tap_on_what_was_read_answers_nothing(page: Page, fake: fakes.Fake) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    fake.reset(compare(3), compare(3))
+    to_read(fake)
+    page.goto(f"{fake.url}/bare?project=1")
+    box = page.get_by_role("button", name="I have read them").bounding_box()
+    assert box is not None
+    page.evaluate(TAPS, [box["x"] + box["width"] / 2, box["y"] + box["height"] / 2, "touch"])
+    page.locator(".pd-compare").wait_for()
+    page.wait_for_timeout(100)
+    assert page.evaluate("window.answers") > 2
+    assert fake.submitted == []
+    page.wait_for_timeout(600)
+    page.locator(".pd-bar .pd-option").first.click()  # after a moment a tap is a tap
+    while len(fake.submitted) < 1:
+        page.wait_for_timeout(10)
+
+
+def test_the_key_that_went_on_does_not_answer_but_others_do(page: Page, fake: fakes.Fake) -> None:
+    fake.reset({**compare(3), "warning": "Violence is described."})
+    to_read(fake)
+    page.goto(f"{fake.url}/bare?project=1")
+    page.get_by_text("Length does not count.").wait_for()
+    page.keyboard.press("Enter")
+    page.locator(".pd-veil").wait_for()
+    page.keyboard.press("Enter")  # would show the task in spite of its warning
+    page.wait_for_timeout(50)
+    assert page.locator(".pd-veil").count() == 1
+    page.keyboard.press("?")
+    page.locator("dialog").wait_for()
+    page.keyboard.press("Escape")
+    page.wait_for_timeout(600)
+    press("Enter", "1")(page)
+    all_done(page)
+
+
+def test_how_to_find_the_guidelines_again_is_said_for_the_device(page: Page, fake: fakes.Fake) -> None:
+    fake.reset(compare(3))
+    to_read(fake)
+    page.goto(f"{fake.url}/bare?project=1")
+    said = page.locator(".pd-guidelines .pd-hint")
+    assert said.inner_text().endswith("at any time with g.")
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert said.inner_text().endswith("at any time in the menu.")
+
+
+def test_questions_of_the_qualification_are_counted_from_one(page: Page, fake: fakes.Fake) -> None:
+    task = compare(3)
+    opened(page, fake, {**task, "progress": {"done": 0, "quota": None, "qualifying": {"n": 0, "of": 2}}})
+    assert page.locator(".pd-progress").inner_text() == "Qualification: question 1 of 2"
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert page.locator(".pd-progress").inner_text() == "question 1 of 2"
+
+
+def test_the_key_on_a_dialogs_button_works_in_its_field(page: Page, fake: fakes.Fake) -> None:
+    opened(page, fake, compare(3))
+    page.keyboard.press("a")
+    assert page.locator("dialog .pd-primary kbd").inner_text() == "Ctrl+Enter"
+    page.keyboard.type("first")
+    page.keyboard.press("Enter")
+    page.keyboard.type("second")
+    page.keyboard.press("Control+Enter")
+    page.locator("dialog").wait_for(state="detached")
+    assert [body["text"] for route, body in fake.calls if route == "ask"] == ["first\nsecond"]
+
+
+REVIEW = """async ([root, task]) => { const { stage } = await import(`${root}/static/review.js`);
+    window.sent = [];
+    document.body.innerHTML = "<button id=outside>Next</button><div id=place></div>";
+    document.querySelector("#outside").onclick = () => (window.pressed = (window.pressed ?? 0) + 1);
+    const show = stage(document.querySelector("#place"), root, (answer) => window.sent.push(answer));
+    await show({ task, said: [], verdicts: [] });
+}"""
+
+
+def test_enter_submits_a_verdict_after_a_button_beside_it_was_used(page: Page, fake: fakes.Fake) -> None:
+    page.goto(f"{fake.url}/static/label.css")  # a page without keys of its own
+    page.evaluate(REVIEW, [fake.url, rank(3)])
+    page.locator("#outside").click()
+    page.locator("#outside").focus()  # as if by the tab key: it is still the page's
+    page.keyboard.press("Enter")
+    assert page.evaluate("window.pressed") == 2
+    press("2", "1", "3", "Enter")(page)
+    assert page.evaluate("window.pressed") == 2
+    assert page.evaluate("window.sent.map((one) => one.answer)") == [{"ranks": [2, 1, 3]}]
+
+
 def test_a_warning_hides_the_task_and_its_keys(page: Page, fake: fakes.Fake) -> None:
     opened(page, fake, {**compare(3), "warning": "Violence is described."})
     page.get_by_text("Violence is described.").wait_for()

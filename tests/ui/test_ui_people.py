@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 
 from prefdata.errors import DataError
+from prefdata.ui.accounts import documents
 from prefdata.ui.accounts import sessions as signed
 from prefdata.ui.accounts.people import NotAllowed, People, Person, SignInError, normalised
 from prefdata.ui.store import Store
@@ -344,9 +345,14 @@ def test_an_admin_always_remains(accounts: People) -> None:
     assert first is not None
     second = accounts.first_admin()
     assert second is not None and accounts.invited(first) is None and len(accounts.list()) == 1
+    waiting = accounts.invited(second)
+    assert waiting is not None and accounts.is_first(waiting)
+    assert not accounts.is_first(accounts.get(accounts.add().person_id))  # no admin, so nobody's lead
     lead = accounts.accept(second, "lead", WORD)
+    assert not accounts.is_first(lead)
     assert lead.role == "admin" and accounts.first_admin() is None
     other = accounts.add(role="admin")  # invited, but not there yet: does not count
+    assert not accounts.is_first(other)
     for change in ({"role": "reviewer"}, {"state": "stopped"}):
         with pytest.raises(DataError, match="only admin"):
             accounts.set(lead.person_id, **change)  # type: ignore[arg-type]
@@ -387,3 +393,11 @@ def test_cookies() -> None:
     assert signed.secret_of({"cookie": "a=b; prefdata_session=xyz; c=d"}) == "xyz"
     for header in ({}, {"cookie": ""}, {"cookie": "prefdata_session="}, {"cookie": "xprefdata_session=1"}):
         assert signed.secret_of(header) is None
+
+
+def test_the_first_admin_is_not_told_that_somebody_invited_them() -> None:
+    told = documents.welcome("lead", lead=True)
+    assert "You are the first here, so you are the lead. Choose a sign-in name and a password." in told
+    assert "invited" not in told
+    assert "You were invited to label" in documents.welcome("ann-07")
+    assert "<b>" not in documents.welcome("<b>")

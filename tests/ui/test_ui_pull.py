@@ -12,6 +12,8 @@ from labelled import answer, person, project, service, submit
 from sqlalchemy import update
 
 import prefdata
+from prefdata.errors import DataError
+from prefdata.ui.answers.pull import Pull, Pulled
 from prefdata.ui.store.tables import labels
 
 
@@ -127,6 +129,64 @@ def test_a_skip_is_a_row_without_a_score(tmp_path: Path) -> None:
     submit(made, who, task, "k2")  # they changed their mind
     made.pull()
     assert {(row["status"], row["revision"]) for row in said(made)} == {("ok", 2)}
+
+
+BAD = {"spans": [{"target": 0, "start": False, "end": True, "label": "wrong"}]}
+
+
+def one_bad_of(tmp_path: Path, count: int) -> tuple[Any, Any, int]:
+    """Labels of which the one on the first prompt should never have been stored."""
+    made = service(tmp_path, prompts=count)
+    who = person(made)
+    at = project(made, who, protocol="spans")
+    bad = label_all(made, who, at)[0]["id"]
+    with made.store.write() as db:
+        db.execute(update(labels).where(labels.c.task_id == bad).values(answer=BAD))
+    return made, who, bad
+
+
+def test_a_label_that_cannot_be_committed_stands_aside_until_the_next_start(tmp_path: Path) -> None:
+    made, who, bad = one_bad_of(tmp_path, 5)
+    done = made.pull()
+    assert (done.labels, made.pull.waiting(), len(done.aside)) == (4, 1, 1)
+    assert done.aside[0] == made.pull.failed and f"(task {bad}, person {who.person_id})" in done.aside[0]
+    assert len({row["prompt_id"] for row in said(made)}) == 4
+    assert made.pull() == Pulled() and made.pull.failed == done.aside[0]  # it is not tried all the time
+    again = Pull(made.dataset, made.store, made.texts)
+    assert len(again().aside) == 1 and again.waiting() == 1
+    task = made.task(who, bad)["task"]
+    submit(made, who, task, "better", {"spans": []})
+    assert made.pull().labels == 2 and made.pull.waiting() == 0 and made.pull.failed == ""
+
+
+def test_a_label_whose_text_is_gone_stands_aside_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = service(tmp_path, prompts=3)
+    who = person(made)
+    gone = label_all(made, who, project(made, who))[1]["id"]
+    history = made.pull._history
+
+    def erased(db: Any, task: int, person: int) -> Any:
+        if task == gone:
+            raise DataError("there is no such response")
+        return history(db, task, person)
+
+    monkeypatch.setattr(made.pull, "_history", erased)
+    assert made.pull().labels == 2 and "no such response" in made.pull.failed
+
+
+def test_where_nothing_can_be_committed_no_label_is_to_blame(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = service(tmp_path)
+    who = person(made)
+    label_all(made, who, project(made, who))
+
+    def broken(*given: Any, **more: Any) -> None:
+        raise DataError("the dataset is damaged")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(made.dataset, "label", broken)
+        with pytest.raises(DataError, match="damaged"):
+            made.pull()
+    assert made.pull().labels == 3 and made.pull.failed == ""
 
 
 def test_labels_reach_pairs_and_an_export(tmp_path: Path) -> None:

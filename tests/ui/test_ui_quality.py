@@ -445,8 +445,8 @@ def test_pace_and_pay_come_from_the_store(tmp_path: Path) -> None:
             )
     made.pull()
     (stop,) = made.quality.stopping("p", 0.01)
-    assert stop.pace == 1.0  # 24 labels in the last 24 hours
-    assert stop.left is not None and stop.left.hours == stop.left.labels
+    assert stop.pace == 24.0  # 24 labels in the first hour: less than an hour ago is an hour
+    assert stop.left is not None and stop.left.hours == stop.left.labels / 24
     assert stop.seconds == pytest.approx(0.0, abs=0.5)
     assert made.quality.agreement("p").alpha[0]["pairs"] == 12
     assert analyse(made.dataset)["alpha"][0]["alpha"] == pytest.approx(made.quality.agreement("p").alpha[0]["alpha"])

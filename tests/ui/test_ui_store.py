@@ -60,6 +60,32 @@ def test_a_copy_holds_everything_and_overwrites_nothing(tmp_path: Path) -> None:
         made.store.backup(str(tmp_path / "copy.sqlite"))
 
 
+def test_the_files_of_a_store_are_for_their_owner_alone(tmp_path: Path) -> None:
+    store = Store.open(tmp_path)
+    with store.read():
+        pass
+    store.backup(str(tmp_path / "copy.sqlite"))
+    files = sorted(tmp_path.iterdir())
+    assert {file.name for file in files} >= {"labels.sqlite", "labels.sqlite-wal", "labels.sqlite-shm", "copy.sqlite"}
+    assert [oct(file.stat().st_mode & 0o077) for file in files] == ["0o0"] * len(files)
+
+
+def test_a_store_that_was_opened_to_others_stays_so(tmp_path: Path) -> None:
+    Store.open(tmp_path).close()
+    (tmp_path / "labels.sqlite").chmod(0o660)
+    Store.open(tmp_path).close()
+    assert (tmp_path / "labels.sqlite").stat().st_mode & 0o777 == 0o660
+
+
+def test_a_copy_into_no_folder_and_a_file_that_is_no_store_get_a_sentence(tmp_path: Path) -> None:
+    store = Store.open(tmp_path)
+    with pytest.raises(DataError, match=r"there is no folder .*nowhere"):
+        store.backup(str(tmp_path / "nowhere" / "copy.sqlite"))
+    (tmp_path / "text.sqlite").write_text("no database " * 500)
+    with pytest.raises(DataError, match="cannot be opened"):
+        Store(f"sqlite:///{tmp_path / 'text.sqlite'}")
+
+
 @pytest.mark.parametrize(
     ("url", "said"),
     [

@@ -54,6 +54,25 @@ def message(title: str, say: str, *, root: str, onward: tuple[str, str] | None =
     return document(title, f"<p>{escape(say)}</p>{link}", root=root)
 
 
+def welcome(pseudonym: str, *, lead: bool = False) -> str:
+    """What an invitation says to whoever takes it up, as HTML.
+
+    Args:
+        pseudonym: theirs.
+        lead: they are the first one here: nobody has invited them.
+    """
+    name = f"<strong>{escape(pseudonym)}</strong>"
+    if lead:
+        return (
+            "<p>You are the first here, so you are the lead. Choose a sign-in name and a password.</p>"
+            f"<p>Should you label yourself, your labels will carry the name {name}.</p>"
+        )
+    return (
+        f"<p>You were invited to label. Your labels will carry the name {name}; your sign-in name is seen by the lead "
+        "of the project only.</p>"
+    )
+
+
 def field(
     name: str, label: str, *, kind: str = "text", complete: str, value: str = "", hint: str = "", more: str = ""
 ) -> str:

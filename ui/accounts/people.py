@@ -158,6 +158,11 @@ class People:
         row = db.execute(select(people).join(invitations).where(_open(token, self._clock()))).first()
         return None if row is None or row.state == "stopped" else person_of_row(row)
 
+    def is_first(self, person: Person) -> bool:
+        """Whether this person is to be the first admin: no admin can sign in yet."""
+        with self._store.read() as db:
+            return person.role == "admin" and person.login is None and not _admins(db)
+
     def accept(self, token: str, login: str, password: str) -> Person:
         """Take an invitation up: choose a login (a reset keeps the old one) and a password. It works once.
 

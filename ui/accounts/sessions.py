@@ -200,6 +200,8 @@ def _address(address: str) -> str:
         found = ip_address(address)
     except ValueError:
         return address
+    if found.version == 6 and found.ipv4_mapped is not None:  # a server at [::] writes ::ffff:1.2.3.4
+        return str(found.ipv4_mapped)
     return str(found) if found.version == 4 else str(ip_network(f"{found}/64", strict=False))
 
 

@@ -128,7 +128,10 @@ def _invitation(router: APIRouter, accounts: People, pages: Sequence[Page]) -> N
     @router.get("/invite/{token}")
     async def invitation_page(request: Request, token: str) -> Response:
         person = await run_in_threadpool(accounts.invited, token)
-        return _html(_invited(_root(request), token, person)) if person else _gone(request)
+        if person is None:
+            return _gone(request)
+        lead = await run_in_threadpool(accounts.is_first, person)
+        return _html(_invited(_root(request), token, person, lead=lead))
 
     @router.post("/invite/{token}")
     async def accept(request: Request, token: str) -> Response:
@@ -144,7 +147,8 @@ def _invitation(router: APIRouter, accounts: People, pages: Sequence[Page]) -> N
         except SignInError:
             return _gone(request)
         except PrefdataError as error:
-            return _html(_invited(root, token, person, login, _sentence(str(error))), 422)
+            lead = await run_in_threadpool(accounts.is_first, person)
+            return _html(_invited(root, token, person, login, _sentence(str(error)), lead=lead), 422)
         secret = await run_in_threadpool(accounts.begin, accepted, _address(request))
         first = next((page.prefix for page in pages if page.role == "admin" and accepted.may("admin")), "/label")
         return await _begin(request, accounts, secret, f"{root}{first}/")
@@ -161,14 +165,13 @@ def _login(root: str, wanted: str, login: str = "", error: str = "") -> str:
     return documents.document("Sign in", f'{body}<p class="note">{note}</p>', root=root)
 
 
-def _invited(root: str, token: str, person: Person, login: str = "", error: str = "") -> str:
+def _invited(root: str, token: str, person: Person, login: str = "", error: str = "", *, lead: bool = False) -> str:
     known = person.login is not None
     title = "Choose a new password" if known else "Welcome"
     intro = (
         f"<p>This is the account <strong>{person.pseudonym}</strong>. Your old password does not work any more.</p>"
         if known
-        else f"<p>You were invited to label. Your labels will carry the name <strong>{person.pseudonym}</strong>; "
-        "your sign-in name is seen by the lead of the project only.</p>"
+        else documents.welcome(person.pseudonym, lead=lead)
     )
     fields = documents.field(
         "login",

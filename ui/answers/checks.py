@@ -18,7 +18,7 @@ An answer comes from the page with positions as the person saw them. It is store
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from prefdata.cards import Card
 from prefdata.errors import PrefdataError
@@ -107,7 +107,7 @@ def _compare(answer: Mapping[str, Any], project: Project, card: Card, texts: Seq
     if choice == "both_bad" and project.both_bad:
         return {"choice": "both_bad"}
     half = project.points // 2
-    if not isinstance(choice, int) or isinstance(choice, bool) or abs(choice) > half:
+    if not _is_whole(choice) or abs(choice) > half:
         raise AnswerError(f"choose one of the {project.points} points of the scale")
     if choice == 0 and project.points % 2 == 0:
         raise AnswerError("this scale has no tie: choose one of the two")
@@ -116,8 +116,8 @@ def _compare(answer: Mapping[str, Any], project: Project, card: Card, texts: Seq
 
 def _rank(answer: Mapping[str, Any], project: Project, card: Card, texts: Sequence[str], steps: int) -> Answer:
     ranks = _aligned(answer.get("ranks"), len(texts), "rank")
-    given = sorted(rank for rank in ranks if rank is not None)
-    if any(not isinstance(rank, int) or isinstance(rank, bool) or not 1 <= rank <= len(texts) for rank in given):
+    given = [rank for rank in ranks if rank is not None]
+    if any(not _is_whole(rank) or not 1 <= rank <= len(texts) for rank in given):
         raise AnswerError(f"ranks are whole numbers from 1 to {len(texts)}")
     wanted = min(project.top, len(texts)) or len(texts)
     if len(given) < wanted:
@@ -160,7 +160,7 @@ def _thumbs(answer: Mapping[str, Any], project: Project, card: Card, texts: Sequ
     thumbs = _aligned(answer.get("thumbs"), len(texts), "thumb")
     if any(value is None for value in thumbs):
         raise AnswerError("give every response a thumb up or down")
-    if any(value not in (0, 1) or isinstance(value, bool) for value in thumbs):
+    if not all(_is_place(value, 2) for value in thumbs):
         raise AnswerError("a thumb is 1 (up) or 0 (down)")
     return {"thumbs": thumbs}
 
@@ -183,7 +183,7 @@ def _spans(answer: Mapping[str, Any], project: Project, card: Card, texts: Seque
         if not isinstance(span, dict) or not _is_place(span.get("target"), len(texts)):
             raise AnswerError("a marked passage names no response")
         start, end, length = span.get("start"), span.get("end"), len(texts[span["target"]])
-        if not (isinstance(start, int) and isinstance(end, int) and 0 <= start < end <= length):
+        if not (_is_whole(start) and _is_whole(end) and 0 <= start < end <= length):
             raise AnswerError(f"a marked passage lies outside its response, which has {length} characters")
         if span.get("label") not in project.span_labels:
             raise AnswerError(f"a passage's label is one of {', '.join(project.span_labels)}")
@@ -214,8 +214,12 @@ _CHECKS = {
 }
 
 
+def _is_whole(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)  # true and false are whole numbers to Python
+
+
 def _is_place(value: object, size: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < size
+    return _is_whole(value) and 0 <= value < size
 
 
 def _aligned(values: object, size: int, what: str) -> list[Any]:

@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, case, func, insert, select, update
 
-from prefdata.errors import DataError, PrefdataError
+from prefdata.errors import DataError
 
 from ..accounts.access import need
 from ..accounts.people import Person
@@ -19,7 +19,11 @@ from ..work.projects import Held, guideline_by, has_read, project_by
 from ..work.queue import give_back, take_place
 from ..work.shown import ends_of
 from ..work.texts import Texts
+from . import limits
 from .checks import AnswerError, checked, turned
+from .limits import GoneError
+
+__all__ = ["GoneError", "Labels", "last_label"]
 
 _MOST_REASON = 2_000
 """Characters of a reason, a question or a flag."""
@@ -27,9 +31,11 @@ _MOST_REASON = 2_000
 _LONGEST = 6 * 3600.0
 """Seconds that one label may take at most."""
 
+_MOST_SEEN = 500
+"""Questions that a list shows to a reviewer."""
 
-class GoneError(PrefdataError):
-    """A task that is no longer this person's; the message is a sentence for them."""
+_NEWEST = 100
+"""Questions that a list shows to an annotator."""
 
 
 class Labels:
@@ -61,13 +67,14 @@ class Labels:
             revision, and feedback {right, explanation} in the qualification round.
 
         Raises:
-            AnswerError: the answer does not fit the task.
-            GoneError: the task is no longer this person's.
+            AnswerError: the answer does not fit the task, its key is another task's, or it was corrected too often.
+            GoneError: the task is no longer this person's, or they may not work on it at this moment.
         """
         with self.store.read() as db:
-            if (known := self._known(db, who, key)) is not None:
+            if (known := limits.revision_of(db, who, key, task)) is not None:
                 return {"revision": known, "feedback": None}
             row, mine, held = self._mine(db, who, task)
+            limits.may_work(db, who, held)
             if not has_read(db, who.person_id, held.id, guideline):
                 raise GoneError("the guidelines have changed: please read them; your answer is still here")
             card = guideline_by(db, held.id, guideline).card
@@ -82,12 +89,13 @@ class Labels:
 
         Raises:
             AnswerError: the project does not allow it, or no reason is given.
-            GoneError: the task is no longer this person's.
+            GoneError: the task is no longer this person's, or they may not work on it at this moment.
         """
         with self.store.read() as db:
-            if (known := self._known(db, who, key)) is not None:
+            if (known := limits.revision_of(db, who, key, task)) is not None:
                 return {"revision": known, "feedback": None}
             row, mine, held = self._mine(db, who, task)
+            limits.may_work(db, who, held)
         if not held.project.may_skip:
             raise AnswerError("this project has no skipping: ask the lead instead")
         said = {"reason": _said(reason, "the reason for skipping")}
@@ -108,16 +116,24 @@ class Labels:
     ) -> dict[str, Any]:
         now = self.clock()
         with self.store.write() as db:
-            if (known := self._known(db, who, key)) is not None:
+            if (known := limits.revision_of(db, who, key, task.task_id)) is not None:
                 return {"revision": known, "feedback": None}
             mine = db.execute(_work(task.task_id, who.person_id)).first()
-            if status == "ok" and kind == "label":
-                self._hold_place(db, task.task_id, who, mine)
+            if kind == "label":
+                # Once more, and under the lock: whoever was paused while they wrote has been paused.
+                now_held = project_by(db, held.id)
+                limits.may_work(db, who, now_held)
+                if mine is None or mine.state == "requeued":
+                    raise GoneError("this task is no longer yours")
+                if status == "ok":
+                    limits.within_quota(db, who, now_held, mine, now)
+                    self._hold_place(db, task.task_id, who, mine)
             last = db.execute(
                 select(func.max(labels.c.revision)).where(
                     labels.c.task_id == task.task_id, labels.c.person_id == who.person_id
                 )
             ).scalar()
+            limits.may_revise(last or 0)
             revision = (last or 0) + 1
             db.execute(
                 insert(labels).values(
@@ -132,7 +148,7 @@ class Labels:
                     guideline=guideline,
                     seconds=min(max(float(seconds), 0.0), _LONGEST),
                     created_at=now,
-                    client_key=f"{who.person_id}:{key}",
+                    client_key=limits.key_of(who, key),
                     pulled=False,
                 )
             )
@@ -144,11 +160,9 @@ class Labels:
             feedback = self._feedback(db, who, task, held, answer) if status == "ok" and revision == 1 else None
         return {"revision": revision, "feedback": feedback}
 
-    def _hold_place(self, db: Connection, task: int, who: Person, mine: Row[Any] | None) -> None:
+    def _hold_place(self, db: Connection, task: int, who: Person, mine: Row[Any]) -> None:
         """Make sure that this label is one of those that the task wants."""
         state = db.execute(select(tasks.c.state).where(tasks.c.task_id == task)).scalar()
-        if mine is None or mine.state == "requeued":
-            raise GoneError("this task is no longer yours")
         if state == "withdrawn":
             raise GoneError("this prompt was reported as bad and taken away: nothing needs to be done for it")
         if mine.state not in ("leased", "done") and not take_place(db, task, who.person_id):
@@ -168,11 +182,6 @@ class Labels:
             "right": is_right(answer, task.gold["answer"], held.project),
             "explanation": task.gold.get("explanation") or "",
         }
-
-    def _known(self, db: Connection, who: Person, key: str) -> int | None:
-        found = select(labels.c.revision).where(labels.c.client_key == f"{who.person_id}:{_said(key, 'key', 40)}")
-        revision: int | None = db.execute(found).scalar()
-        return revision
 
     def _mine(self, db: Connection, who: Person, task: int) -> tuple[Row[Any], Row[Any], Held]:
         row = db.execute(select(tasks).where(tasks.c.task_id == task)).first()
@@ -206,10 +215,17 @@ class Labels:
             return list(db.execute(found.order_by(labels.c.label_id.desc()).limit(min(limit, 500))).all())
 
     def ask(self, who: Person, task: int, text: str) -> None:
-        """Ask the lead about a task; it goes back meanwhile. The answer will be seen by everybody."""
+        """Ask the lead about a task; it goes back meanwhile. The answer will be seen by everybody.
+
+        Raises:
+            AnswerError: there is no text, or too many questions of theirs wait for an answer.
+            GoneError: they never had the task, or may not work on it at this moment.
+        """
         said = _said(text, "the question")
         with self.store.write() as db:
             row, mine, held = self._mine(db, who, task)
+            limits.may_work(db, who, held)
+            limits.may_ask(db, who, held)
             db.execute(
                 insert(questions).values(
                     project_id=held.id, task_id=row.task_id, person_id=who.person_id, text=said, created_at=self.clock()
@@ -233,30 +249,38 @@ class Labels:
                 give_back(db, row.task_id, row.person_id)
 
     def questions(self, who: Person, project: int) -> list[Row[Any]]:
-        """Questions that have an answer, and a person's own; for reviewers all. The newest first."""
+        """Questions that have an answer, and a person's own; for reviewers all. The newest first.
+
+        There is no drowning a question in others: annotators see the newest, reviewers before all others those that
+        are open, whoever has waited longest first.
+        """
         found = select(questions).where(questions.c.project_id == project)
-        if not who.may("reviewer"):
-            found = found.where(questions.c.answer.is_not(None) | (questions.c.person_id == who.person_id))
+        if who.may("reviewer"):
+            is_open = questions.c.answer.is_(None)
+            oldest = case((is_open, questions.c.question_id), else_=-questions.c.question_id)
+            found = found.order_by(is_open.desc(), oldest).limit(_MOST_SEEN)
+        else:
+            said = questions.c.answer.is_not(None) | (questions.c.person_id == who.person_id)
+            found = found.where(said).order_by(questions.c.question_id.desc()).limit(_NEWEST)
         with self.store.read() as db:
-            return list(db.execute(found.order_by(questions.c.question_id.desc()).limit(500)).all())
+            return sorted(db.execute(found).all(), key=lambda row: -row.question_id)
 
     def flag(self, who: Person, task: int, reason: str) -> None:
-        """Report a bad prompt: its tasks are taken away from everybody, until a reviewer has decided."""
+        """Report a bad prompt: its tasks are taken away from everybody, until a reviewer has decided.
+
+        Raises:
+            AnswerError: no reason is given, a reviewer has refused the same report, or too many are undecided.
+            GoneError: they never had the task, or may not work on it at this moment.
+        """
         said = _said(reason, "what is wrong")
         with self.store.write() as db:
             row, mine, held = self._mine(db, who, task)
-            db.execute(
-                insert(flags).values(
-                    project_id=held.id,
-                    prompt_id=row.prompt_id,
-                    person_id=who.person_id,
-                    reason=said,
-                    state="open",
-                    created_at=self.clock(),
-                )
-            )
+            limits.may_work(db, who, held)
             if mine.state == "leased":
                 give_back(db, task, who.person_id)
+            if limits.may_flag(db, who, row.prompt_id):
+                about = {"project_id": held.id, "prompt_id": row.prompt_id, "person_id": who.person_id}
+                db.execute(insert(flags).values(**about, reason=said, state="open", created_at=self.clock()))
             db.execute(
                 update(tasks)
                 .where(tasks.c.prompt_id == row.prompt_id, tasks.c.state == "open")
@@ -319,9 +343,10 @@ def _work(task: int, person: int) -> Any:
     return select(work).where(work.c.task_id == task, work.c.person_id == person)
 
 
-def _said(text: object, what: str, most: int = _MOST_REASON) -> str:
-    if not isinstance(text, str) or not text.strip():
+def _said(text: object, what: str) -> str:
+    plain = text.replace("\x00", "").encode("utf-8", "replace").decode("utf-8").strip() if isinstance(text, str) else ""
+    if not plain:
         raise AnswerError(f"{what} is missing")
-    if len(text) > most:
-        raise AnswerError(f"{what} has {len(text):,} characters; at most {most:,} are taken")
-    return text.strip().replace("\x00", "").encode("utf-8", "replace").decode("utf-8")
+    if len(plain) > _MOST_REASON:
+        raise AnswerError(f"{what} has {len(plain):,} characters; at most {_MOST_REASON:,} are taken")
+    return plain

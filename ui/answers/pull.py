@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
 from sqlalchemy import Connection, Row, bindparam, func, select, update
+from sqlalchemy.exc import SQLAlchemyError
 
 from prefdata.dataset import Dataset
-from prefdata.errors import PrefdataError
+from prefdata.dataset.log import NewerError
+from prefdata.errors import DataError, PrefdataError
 from prefdata.schema import Row as TableRow
 from prefdata.schema import make_id
 
@@ -28,6 +30,12 @@ NAME = "store"
 _AT_ONCE = 2_000
 """Labels in one commit at most."""
 
+_ITS_OWN = (DataError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, pl.exceptions.PolarsError)
+"""What a label that should never have been stored may raise; pyarrow's own are among them."""
+
+_Bad = tuple[Sequence[Mapping[str, Any]], Exception]
+"""Rows of `labels` that one person gave to one task, and why they cannot be committed."""
+
 
 @dataclass(frozen=True)
 class Pulled:
@@ -37,15 +45,20 @@ class Pulled:
         labels: labels that were new.
         annotations: annotations that were committed.
         withdrawn: annotations that were taken away.
+        aside: a sentence for each label that could not be committed, and why.
     """
 
     labels: int = 0
     annotations: int = 0
     withdrawn: int = 0
+    aside: tuple[str, ...] = ()
 
     def __add__(self, other: Pulled) -> Pulled:
         return Pulled(
-            self.labels + other.labels, self.annotations + other.annotations, self.withdrawn + other.withdrawn
+            self.labels + other.labels,
+            self.annotations + other.annotations,
+            self.withdrawn + other.withdrawn,
+            self.aside + other.aside,
         )
 
 
@@ -53,13 +66,18 @@ class Pull:
     """Commits new labels.
 
     It can be stopped at any point, and run by several processes at once: a label is marked as pulled after its commit,
-    and one that comes twice is known by its revision.
+    and one that comes twice is known by its revision. A label that cannot be committed does not hold up the others: it
+    is set aside until the application starts again.
+
+    Attributes:
+        failed: what went wrong at the last look, in a sentence; empty: nothing, and no label is set aside.
     """
 
     def __init__(self, dataset: Dataset, store: Store, texts: Texts) -> None:
         self.dataset, self.store, self.texts = dataset, store, texts
         self._lock = threading.Lock()
         self._stop = threading.Event()
+        self._aside: dict[int, str] = {}
         self.failed = ""
 
     @property
@@ -75,11 +93,16 @@ class Pull:
         """
         done = Pulled()
         with self._lock:
-            while True:
-                batch = self._batch()
-                if batch.labels == 0:
-                    return done
+            while (batch := self._batch()) is not None:
                 done += batch
+            self.failed = self._told()
+        return done
+
+    def _told(self) -> str:
+        """What is set aside, in a sentence."""
+        said = list(self._aside.values())
+        more = f" (and {len(said) - 1:,} more)" if len(said) > 1 else ""
+        return f"{said[0]}{more}" if said else ""
 
     def waiting(self) -> int:
         """How many labels are not in the dataset yet."""
@@ -96,13 +119,14 @@ class Pull:
 
         def run() -> None:
             while not self._stop.wait(every):
+                before = self.failed
                 try:
                     self()
-                    self.failed = ""
-                except (PrefdataError, OSError) as error:  # a full disk: labels stay in the store until there is room
-                    if self.failed != str(error):
-                        say(f"labels stay in the store for now: {error}")
-                    self.failed = str(error)
+                # Whatever it is, a full disk or a busy store: labels stay in the store, and this must go on.
+                except Exception as error:
+                    self.failed = _sentence(error)
+                if self.failed and self.failed != before:
+                    say(f"labels stay in the store for now: {self.failed}")
 
         thread = threading.Thread(target=run, name="pull", daemon=True)
         thread.start()
@@ -112,19 +136,63 @@ class Pull:
         """End what `start` began."""
         self._stop.set()
 
-    def _batch(self) -> Pulled:
+    def _batch(self) -> Pulled | None:
+        """Commit the oldest labels that are new; None where there are none."""
         with self.store.read() as db:
-            fresh = db.execute(
-                select(labels).where(labels.c.pulled.is_(False)).order_by(labels.c.label_id).limit(_AT_ONCE)
-            ).all()
+            new = labels.c.pulled.is_(False) & labels.c.label_id.not_in(list(self._aside))
+            fresh = db.execute(select(labels).where(new).order_by(labels.c.label_id).limit(_AT_ONCE)).all()
             if not fresh:
-                return Pulled()
-            said = [self._history(db, *one) for one in dict.fromkeys((row.task_id, row.person_id) for row in fresh)]
-        done = self._commit(said)
-        marked = [{"label": row.label_id} for row in fresh]
+                return None
+            said, bad = self._read(db, [row._asdict() for row in fresh])
+        if said:
+            done, refused = self._committed(said)
+            bad += refused
+        else:
+            done = Pulled()
+        if len(bad) > 1 and not done.labels:  # not one went through: it is the dataset, not the labels
+            raise DataError(_sentence(bad[0][1])) from bad[0][1]
+        return done + Pulled(aside=tuple([self._set_aside(*one) for one in bad]))
+
+    def _read(self, db: Connection, fresh: Sequence[Mapping[str, Any]]) -> tuple[list[list[Said]], list[_Bad]]:
+        """What these labels take to be read, and those that cannot be: their texts may have been erased."""
+        units: dict[tuple[int, int], list[Mapping[str, Any]]] = {}
+        for label in fresh:
+            units.setdefault((label["task_id"], label["person_id"]), []).append(label)
+        said: list[list[Said]] = []
+        bad: list[_Bad] = []
+        for unit, given in units.items():
+            try:
+                said.append(self._history(db, *unit))
+            except _ITS_OWN as error:
+                bad.append((given, error))
+        return said, bad
+
+    def _committed(self, said: list[list[Said]]) -> tuple[Pulled, list[_Bad]]:
+        """Commit what can be committed: all at once, and in halves where that fails, down to the label that is bad."""
+        try:
+            done = self._commit(said)
+        except NewerError:
+            raise
+        except _ITS_OWN as error:
+            if len(said) == 1:
+                return Pulled(), [([one.label for one in said[0] if not one.label["pulled"]], error)]
+            half = len(said) // 2
+            (first, bad), (second, worse) = self._committed(said[:half]), self._committed(said[half:])
+            return first + second, bad + worse
+        fresh = [one.label["label_id"] for history in said for one in history if not one.label["pulled"]]
         with self.store.write() as db:
-            db.execute(update(labels).where(labels.c.label_id == bindparam("label")).values(pulled=True), marked)
-        return Pulled(len(fresh), *done)
+            mark = update(labels).where(labels.c.label_id == bindparam("label")).values(pulled=True)
+            db.execute(mark, [{"label": one} for one in fresh])
+        for one in fresh:
+            self._aside.pop(one, None)  # corrected: what is said last went through
+        return Pulled(len(fresh), *done), []
+
+    def _set_aside(self, given: Sequence[Mapping[str, Any]], error: Exception) -> str:
+        last = max(given, key=lambda label: label["label_id"])
+        where = f"label {last['label_id']} (task {last['task_id']}, person {last['person_id']})"
+        say = f"{where} does not fit the dataset and is left out until the next start: {_sentence(error)}"
+        self._aside |= {label["label_id"]: say for label in given}
+        return say
 
     def _history(self, db: Connection, task: int, person: int) -> list[Said]:
         """All that a person said of a task, the last first."""
@@ -201,3 +269,10 @@ class Pull:
 
 def _id(store: str, row: TableRow) -> str:
     return make_id("label", store, row["key"], row["annotator"])
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, SQLAlchemyError):
+        return f"the label store did not answer: {getattr(error, 'orig', None) or type(error).__name__}"
+    known = isinstance(error, PrefdataError | OSError)
+    return str(error) if known else f"{type(error).__name__}: {error}"

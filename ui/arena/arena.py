@@ -80,6 +80,7 @@ class Arena:
         self._draw = secrets.SystemRandom()
         self._client: Client | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
         self._settling: asyncio.Future[None] | None = None
         self._board: tuple[int, Board] | None = None
 
@@ -200,9 +201,10 @@ class Arena:
         return known[1]
 
     def close(self) -> None:
-        """Send nothing new, and give back connections, threads and models."""
-        loop = self._loop
-        if loop is None or not loop.is_running():
+        """Send nothing new, and give back connections, threads and models. A second call does nothing."""
+        with self._lock:
+            loop, closed, self._closed = self._loop, self._closed, True
+        if loop is None or closed or not loop.is_running():  # one that is about to stop would never answer
             return
         ending = asyncio.run_coroutine_threadsafe(self._end(), loop)
         try:

@@ -47,6 +47,8 @@ _ON_THE_PAGE = {
 }
 """Where the description speaks of a path, which a page does not take."""
 
+_AS_OPENED = {name: "" if field.is_required() else field.default for name, field in Project.model_fields.items()}
+
 _ONLY_WITH = {"gold_share": "gold", "qualify": "gold", "pass_mark": "qualify"}
 _EMPTY = {"require": "no", "gold": "none", "file": "all that the dataset has"}
 _SEVERAL_LINES = {"guidelines": 5}
@@ -90,9 +92,10 @@ def concerns(name: str, fields: Mapping[str, Any]) -> bool:
 
 
 def component(name: str) -> Any:
-    """The widget of a field, by its type."""
+    """The widget of a field, by its type; hidden where the form as it is opened has no use for it."""
     field = Project.model_fields[name]
     given: dict[str, Any] = {"label": label_of(name), "info": about(name), "interactive": True, "min_width": 160}
+    given["visible"] = concerns(name, _AS_OPENED)
     kind = field.annotation
     default: Any = "" if field.is_required() else field.default
     if name in CHOSEN:

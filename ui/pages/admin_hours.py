@@ -8,7 +8,8 @@ from typing import Any
 
 from ..accounts.people import Person
 from ..quality import hours as pay
-from .admin_parts import Desk, count, heading, html, join, notice, table, tag
+from ..work import management
+from .admin_parts import Desk, count, heading, html, notice, table, tag
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
@@ -48,7 +49,7 @@ class HoursTab:
             (
                 tag("b", row["person"]),
                 tag("span", row["week"], class_="pa-when"),
-                f"{row['minutes'] / 60:.2f}",
+                worked(row["minutes"]),
                 f"{row['labels']:,}",
                 f"{row['corrections']:,}",
                 f"{row['skips']:,}",
@@ -57,7 +58,7 @@ class HoursTab:
             )
             for row in found.sort("week", "person", descending=[True, False]).to_dicts()
         ]
-        heads = ("Person", "Week", "Hours", "Labels", "Corrections", "Skips", "Pay", "Idle cut-off (s)")
+        heads = ("Person", "Week", "Time", "Labels", "Corrections", "Skips", "Pay", "Idle cut-off (s)")
         # In the page itself: a file on the server could be asked for by others.
         content = base64.b64encode(pay.csv(found).encode()).decode()
         file = tag(
@@ -74,6 +75,14 @@ class HoursTab:
         ]
 
 
+def worked(minutes: float) -> str:
+    """A time at work in hours and minutes; below a minute in seconds, since nobody worked for nothing."""
+    if minutes < 1:
+        return f"{round(minutes * 60)} s"
+    hours, rest = divmod(round(minutes), 60)
+    return f"{hours:,} h {rest:02} min" if hours else f"{rest} min"
+
+
 class KeepTab:
     """What is where, and how to copy it."""
 
@@ -83,9 +92,12 @@ class KeepTab:
         self.waiting = gr.HTML(padding=False)
         self.pull = gr.Button("Put them into the dataset now", size="sm", scale=0, min_width=240)
         heading("Back-up")
+        self.copy = gr.Button("Back up now", size="sm", scale=0, min_width=240, elem_id="pa-backup")
+        self.copied = gr.HTML(padding=False)
         gr.HTML(html(*_hint()), padding=False)
         desk.at_load(lambda who: self._waiting(), [self.waiting])
         desk.on(self.pull.click, self._pull, [], [self.waiting])
+        desk.on(self.copy.click, self._copy, [], [self.copied])
 
     def refresh(self, tab: gr.Tab) -> None:
         """Make anew what is shown whenever the tab is opened."""
@@ -104,9 +116,15 @@ class KeepTab:
         gr.Info(f"{count(done.annotations, 'annotation')} added, {done.withdrawn:,} taken away.")
         return self._waiting()
 
+    def _copy(self, who: Person) -> str:
+        path, rows = management.back_up(self.service, who)
+        held = f" ({count(rows['people'], 'person', 'people')}, {count(rows['labels'], 'label')}, all that was said). "
+        kept = "Put it on another disk too; it says who the people are: keep it to yourself."
+        return notice("The copy is ", tag("code", str(path)), held, kept, kind="good")
+
 
 def _hint() -> list[Any]:
-    command = "prefdata labels backup DIR COPY.sqlite"
+    command = "prefdata labels backup DIR --out COPY.sqlite"
     return [
         tag(
             "p",
@@ -118,8 +136,11 @@ def _hint() -> list[Any]:
         tag("p", tag("code", command, class_="pa-command")),
         tag(
             "p",
-            join("A plain copy of the file is not enough while somebody works: part of it may lie beside it. "),
-            "The dataset's folder itself can be copied at any time.",
+            "A plain ",
+            tag("code", "cp"),
+            " of labels.sqlite is not enough while the application runs: what was written last lies in a second file "
+            "beside it (labels.sqlite-wal), and such a copy may lack labels. Everything else in the dataset's folder "
+            "can be copied at any time.",
             class_="pa-soft",
         ),
     ]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 from prefdata.errors import DataError
+from prefdata.report.markup import Child
 
 from ..accounts.people import RANKS, Person
 from ..work import management
-from .admin_parts import Desk, Html, badge, count, heading, html, table, tag, words
+from .admin_parts import Desk, Html, badge, count, day, heading, html, table, tag, words
 from .lock import number, whole
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
@@ -124,7 +126,7 @@ class PeopleTab:
         if one is not None:
             its = [one.role, ", ".join(one.groups), ", ".join(one.skills), one.pay]
         return [
-            _all(people),
+            _all(people, management.done_by(self.service, None)),
             gr.update(choices=choices, value=one.person_id if one else None),
             gr.update(visible=one is not None),
             *its,
@@ -230,19 +232,28 @@ def _pay(given: object) -> float | None:
     return None if given in (None, "") else number(given, "pay an hour", 0, 1e6)
 
 
-def _all(people: tuple[Person, ...]) -> str:
+def _all(people: tuple[Person, ...], done: Mapping[int, management.Done]) -> str:
     rows = [
         (
             tag("b", one.pseudonym),
+            tag("bdi", one.login or ""),
             one.role,
             _state(one),
+            *_done(done.get(one.person_id)),
             ", ".join(one.groups),
             ", ".join(one.skills),
             "" if one.pay is None else f"{one.pay:,.2f}",
         )
         for one in people
     ]
-    return html(table(("Pseudonym", "Role", "State", "Groups", "Skills", "Pay"), rows, numbers=(5,)))
+    heads = ("Pseudonym", "Sign-in name", "Role", "State", "Labels", "Today (UTC)", "Last label")
+    return html(table((*heads, "Groups", "Skills", "Pay"), rows, numbers=(4, 5, 9)))
+
+
+def _done(found: management.Done | None) -> tuple[Child, ...]:
+    if found is None:
+        return ("0", "0", "")
+    return (f"{found.labels:,}", f"{found.today:,}", tag("span", day(found.last), class_="pa-when"))
 
 
 def _state(one: Person) -> Html:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from prefdata.errors import PrefdataError
+
 from ..accounts.people import Person
 from ..work import management, uploads
 from ..work.projects import Held
 from .admin_parts import Desk, Html, badge, count, day, heading, html, join, notice, table, tag
+from .admin_qualifying import Qualifying
 from .lock import whole
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
@@ -33,6 +36,7 @@ class ProjectsTab:
             self.add = gr.Button("Add tasks for new prompts", size="sm", scale=2, min_width=180)
         self.asked_close = gr.Column()
         self.far = gr.HTML(padding=False)
+        self.qualifying = Qualifying(self.desk)
         heading(
             "Guidelines", "Every label says under which version it was made. New ones are read before the next task."
         )
@@ -41,6 +45,7 @@ class ProjectsTab:
             with gr.Row():
                 self.card = gr.Dropdown([("as it is", "")], value="", label="Card", min_width=220)
                 self.own = gr.UploadButton("Upload a card (YAML)", file_types=list(uploads.CARDS), size="sm")
+            self.own_told = gr.HTML(padding=False)
             self.text = gr.Textbox(label="Text in Markdown, beside the card", lines=6, max_lines=30)
             self.change = gr.Button("Let these hold from now on", variant="primary")
             self.changed = gr.Column()
@@ -68,7 +73,7 @@ class ProjectsTab:
             self.requeue = gr.Button("Have these labels made anew", variant="secondary")
             self.asked = gr.Column()
         self.shown = [self.which, self.far, self.versions, self.card, self.text, self.version, self.person]
-        self.shown += [self.open, self.pause, self.close, self.add]
+        self.shown += [self.open, self.pause, self.close, self.add, *self.qualifying.shown]
         self._wire()
 
     def _wire(self) -> None:
@@ -78,7 +83,8 @@ class ProjectsTab:
         for button, state in ((self.open, "open"), (self.pause, "paused")):
             on(button.click, self._to(state), chosen, self.shown)
         on(self.add.click, self._add, chosen, self.shown)
-        on(self.own.upload, self._take_card, [self.own], [self.own, self.card])
+        on(self.qualifying.go.click, self._let_on, [self.which, self.qualifying.person], self.shown)
+        on(self.own.upload, self._take_card, [self.own], [self.own, self.card, self.own_told])
         told = [self.which, self.card, self.text]
         with self.changed:
             self.desk.confirmed(
@@ -116,6 +122,7 @@ class ProjectsTab:
                 gr.update(),
                 gr.update(choices=people),
                 *self._may(""),
+                *self.qualifying.of(None),
             ]
         versions = management.overview(self.service, None, held.id)
         labels = [("any", ""), *((_version(one), one.label) for one in reversed(versions))]
@@ -129,6 +136,7 @@ class ProjectsTab:
             gr.update(choices=labels, value=""),
             gr.update(choices=people, value=_ALL),
             *self._may(held.state),
+            *self.qualifying.of(held),
         ]
 
     def _may(self, state: str) -> list[Any]:
@@ -185,13 +193,22 @@ class ProjectsTab:
             )
         return self._of(held.id)
 
+    def _let_on(self, who: Person, number: object, person: object) -> list[Any]:
+        held = self._held(number)
+        self.qualifying.let_on(who, held, person)
+        return self._of(held.id)
+
     def _take_card(self, who: Person, sent: object) -> list[Any]:
         from prefdata.cards import load_card
 
-        with uploads.received(sent, self.desk.uploads, uploads.CARDS) as path:
-            load_card(str(path))
-            name = uploads.keep(self.service.dataset.path, path, "card")
-        return [None, gr.update(choices=[("as it is", ""), *self._cards()], value=name)]
+        try:
+            with uploads.received(sent, self.desk.uploads, uploads.CARDS) as path:
+                label = load_card(str(path)).label
+                name = uploads.keep(self.service.dataset.path, path, "card")
+        except PrefdataError as error:
+            return [None, gr.update(), notice(tag("b", "This file was not taken. "), str(error), kind="bad")]
+        told = notice(f"The card {label} is chosen; it holds once you let it.", kind="good")
+        return [None, gr.update(choices=[("as it is", ""), *self._cards()], value=name), told]
 
     def _ask_change(self, who: Person, number: object, card: object, text: object) -> str:
         held = self._held(number)

@@ -72,9 +72,11 @@ class Setup:
     def _draw_upload(self, title: str) -> None:
         if title == "Gold questions":
             self.gold = gr.UploadButton("Upload gold questions", file_types=list(uploads.TASKS), size="sm")
+            self.gold_told = gr.HTML(padding=False)
             gr.HTML(html(_gold_help()), padding=False)
         if title == "Guidelines and question":
             self.card = gr.UploadButton("Upload a card (YAML)", file_types=list(uploads.CARDS), size="sm")
+            self.card_told = gr.HTML(padding=False)
 
     def _wire(self) -> None:
         desk, shown = self.desk, [self.outlook, self.preview, *self.fields]
@@ -86,11 +88,11 @@ class Setup:
             [self.file, *self.fields],
             [self.file, self.there, self.widgets["name"], self.widgets["file"], self.outlook, self.preview],
         )
-        for button, handler, name in (
-            (self.card, self._take_card, "card"),
-            (self.gold, self._take_gold, "gold"),
+        for button, handler, name, told in (
+            (self.card, self._take_card, "card", self.card_told),
+            (self.gold, self._take_gold, "gold", self.gold_told),
         ):
-            desk.on(button.upload, handler, [button], [button, self.widgets[name]])
+            desk.on(button.upload, handler, [button], [button, self.widgets[name], told])
         changes = [self.widgets[name].change for name in NAMES if name not in ("name", "lease", "idle", "quota")]
         desk.on(changes, self._changed, self.fields, shown, trigger_mode="always_last")
         desk.on(self.start.click, self._begin, self.fields, [self.there, self.outlook])
@@ -149,9 +151,12 @@ class Setup:
         return [*self._rehearsed(who, values), *(gr.update(visible=concerns(name, said)) for name in NAMES)]
 
     def _take(self, who: Person, sent: object, *values: Any) -> list[Any]:
-        with uploads.received(sent, self.desk.uploads, uploads.TASKS) as path:
-            told = self.service.projects.upload(path, by=who)
-            stem, file = path.stem, path.name
+        try:
+            with uploads.received(sent, self.desk.uploads, uploads.TASKS) as path:
+                told = self.service.projects.upload(path, by=who)
+                stem, file = path.stem, path.name
+        except PrefdataError as error:  # where success would be told, and the field takes the next file
+            return [None, _refused(error), *(gr.update() for _ in range(4))]
         now = {**dict(zip(NAMES, values, strict=True)), "file": file[-200:]}
         if str(now["name"] or "").startswith("project"):
             now["name"] = free_name(self.service, stem)
@@ -164,20 +169,26 @@ class Setup:
         ]
 
     def _take_card(self, who: Person, sent: object) -> list[Any]:
-        with uploads.received(sent, self.desk.uploads, uploads.CARDS) as path:
-            label = load_card(str(path)).label
-            name = uploads.keep(self.service.dataset.path, path, "card")
-        gr.Info(f"The card {label} can be chosen now, and is.")
-        return [None, gr.update(choices=self._cards(), value=name)]
+        try:
+            with uploads.received(sent, self.desk.uploads, uploads.CARDS) as path:
+                label = load_card(str(path)).label
+                name = uploads.keep(self.service.dataset.path, path, "card")
+        except PrefdataError as error:
+            return [None, gr.update(), _refused(error)]
+        told = notice(f"The card {label} can be chosen now, and is.", kind="good")
+        return [None, gr.update(choices=self._cards(), value=name), told]
 
     def _take_gold(self, who: Person, sent: object) -> list[Any]:
         from prefdata.formats import read
 
-        with uploads.received(sent, self.desk.uploads, uploads.TASKS) as path:
-            found = len(read("tasks", path, strict=True).rows["prompts"])
-            name = uploads.keep(self.service.dataset.path, path, "gold")
-        gr.Info(f"{count(found, 'gold question')} can be asked now.")
-        return [None, gr.update(choices=self._gold(), value=name)]
+        try:
+            with uploads.received(sent, self.desk.uploads, uploads.TASKS) as path:
+                found = len(read("tasks", path, strict=True).rows["prompts"])
+                name = uploads.keep(self.service.dataset.path, path, "gold")
+        except PrefdataError as error:
+            return [None, gr.update(), _refused(error)]
+        told = notice(f"{count(found, 'gold question')} can be asked now.", kind="good")
+        return [None, gr.update(choices=self._gold(), value=name), told]
 
     def _begin(self, who: Person, *values: Any) -> list[Any]:
         try:
@@ -268,6 +279,10 @@ def frame(found: Rehearsal) -> str:
         Html('</script><script type="module" src="../static/preview.js"></script></body></html>'),
     )
     return html(tag("iframe", "", srcdoc=inside, title="A task as people will see it", class_="pa-preview"))
+
+
+def _refused(error: PrefdataError) -> str:
+    return notice(tag("b", "This file was not taken. "), str(error), kind="bad")
 
 
 def _nothing(words: str) -> str:

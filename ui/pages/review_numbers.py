@@ -194,7 +194,8 @@ def stopping(stops: Sequence[Stop]) -> Html:
         "all of them",
     ]
     now, took = stops[0].pace, stops[0].seconds
-    said = "" if now is None else f"Today's pace: {number(now, 1)} labels an hour, over the last 24 hours. "
+    since = "labels an hour, since the first of the last 24 hours"
+    said = "" if now is None else f"Today's pace: {number(now, 1)} {since}. "
     said += "" if took is None else f"A label takes {duration(took)} of active work. "
     return join(
         table("When may we stop", heads, rows, cards=True),

@@ -48,7 +48,8 @@ def hours(
     """Active minutes and pay of each person by week (UTC, weeks begin on Monday).
 
     The page counts active seconds: time without a touch for longer than the project's idle cut-off is left out. What it
-    states is believed only as far as it can be true, see `credited`. A correction is work too; an adjudication as well.
+    states is believed only as far as it can be true, see `credited`. A correction is work too; an adjudication as well,
+    but it counts neither as a label nor as a correction.
 
     Args:
         store: the label store.
@@ -78,7 +79,7 @@ def hours(
         .agg(
             minutes=minutes.round(2),
             labels=(answered & (pl.col("revision") == 1)).sum().cast(pl.Int64),
-            corrections=(answered & (pl.col("revision") > 1) | (pl.col("kind") == "adjudication")).sum().cast(pl.Int64),
+            corrections=(answered & (pl.col("revision") > 1)).sum().cast(pl.Int64),
             skips=(pl.col("status") == "skipped").sum().cast(pl.Int64),
             pay_an_hour=pl.col("pay").first(),
             pay=(minutes.round(2) / 60 * pl.col("pay").first()).round(2),

@@ -106,7 +106,7 @@ class Stop:
         target: that is aimed at.
         units: pairs or responses that it rests on.
         left: what is left to do; None where it cannot be said yet.
-        pace: labels an hour of the clock, in the last 24 hours; None without a store.
+        pace: labels of the last 24 hours by the hours since the first of them, at least one; None without a store.
         seconds: active time of a label; None where none was made.
     """
 
@@ -374,10 +374,12 @@ class Quality:
             rows = credited(db).filter((pl.col("project") == project) & (pl.col("kind") == "label"))
         answers = rows.filter(pl.col("status") == "ok")
         now = self.clock()
-        today = answers.filter((pl.col("revision") == 1) & pl.col("at").is_between(now - DAY, now)).height
+        today = answers.filter((pl.col("revision") == 1) & pl.col("at").is_between(now - DAY, now))["at"]
+        # Who began this morning is not slower for the night before; an hour at least, or three labels would be a rush.
+        pace = len(today) / max((now - float(today.min())) / 3600, 1.0) if len(today) else 0.0  # type: ignore[arg-type]
         count = answers.filter(pl.col("revision") == 1).height
         paid = rows.filter(pl.col("pay").is_not_null())
         seconds = float(paid["credited"].sum())
         pay = float((paid["credited"] * paid["pay"]).sum()) / seconds if seconds else None
         # Corrections and skips are paid as well: what they take is part of what a label costs.
-        return today / (DAY / 3600), float(rows["credited"].sum()) / count if count else None, pay
+        return pace, float(rows["credited"].sum()) / count if count else None, pay

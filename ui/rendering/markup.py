@@ -10,7 +10,9 @@ from __future__ import annotations
 import html
 import json
 import re
+import threading
 import time
+from collections import OrderedDict
 from collections.abc import MutableMapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -46,6 +48,12 @@ MAX_MATHS = 20_000
 """Characters of formulas that are converted in one text; what follows is source."""
 
 MAX_ADDRESS = 300
+
+KEPT_CHARACTERS = 20_000
+"""Texts up to this length are laid out once: the same ones are shown to several people, again and again."""
+
+_KEPT = 1_000
+"""How many layouts are kept."""
 
 _HTML_TAGS = """
 p h1 h2 h3 h4 h5 h6 ul ol li blockquote pre code em strong s table thead tbody tr th td hr br div span bdi
@@ -117,10 +125,45 @@ def markdown(text: str) -> str:
     Links and images are text with their address beside it: nothing is loaded, nothing leads away. Raw HTML is text.
     What is too long, too deep or too costly (`MAX_CHARACTERS`, `MAX_DEPTH`, `MAX_SECONDS`) is shown plain, saying so.
     """
-    return _laid(text, time.thread_time() + MAX_SECONDS)
+    return _known(text, time.thread_time() + MAX_SECONDS, alone=True)
 
 
-def _laid(text: str, ends: float) -> str:
+class _Layouts:
+    """The last layouts that were asked for, for all threads."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[str, str] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, text: str) -> str | None:
+        with self._lock:
+            if text in self._known:
+                self._known.move_to_end(text)
+            return self._known.get(text)
+
+    def keep(self, text: str, laid: str) -> None:
+        with self._lock:
+            self._known[text] = laid
+            if len(self._known) > _KEPT:
+                self._known.popitem(last=False)
+
+
+_LAYOUTS = _Layouts()
+
+
+def _known(text: str, ends: float, *, alone: bool = False) -> str:
+    """A text laid out, or as it was laid out before; `alone`: all of the time was for this text."""
+    laid = _LAYOUTS.get(text)
+    if laid is None:
+        laid, in_time = _laid(text, ends)
+        # What came out plain because others had used up the time can be laid out when it stands alone.
+        if len(text) <= KEPT_CHARACTERS and (in_time or alone):
+            _LAYOUTS.keep(text, laid)
+    return laid
+
+
+def _laid(text: str, ends: float) -> tuple[str, bool]:
+    """The layout of a text, and whether it could be laid out at all."""
     try:
         if len(text) > MAX_CHARACTERS:
             raise TooMuchError(f"its {len(text):,} characters are more than {MAX_CHARACTERS:,}")
@@ -129,8 +172,8 @@ def _laid(text: str, ends: float) -> str:
         laid = _parser().render(text.translate(_REPLACED), {"work": work})
     except (TooMuchError, RecursionError) as error:
         why = str(error) if isinstance(error, TooMuchError) else "it nests too deeply"
-        return f'<div class="markup"><p class="markup-note">Shown as plain text: {why}.</p>{plain(text)}</div>'
-    return f'<div class="markup">{_CLEANER.clean(_isolate(laid))}</div>'
+        return f'<div class="markup"><p class="markup-note">Shown as plain text: {why}.</p>{plain(text)}</div>', False
+    return f'<div class="markup">{_CLEANER.clean(_isolate(laid))}</div>', True
 
 
 def turns(messages: Sequence[Row]) -> list[dict[str, str]]:
@@ -157,7 +200,7 @@ def segments(text: str, segments: Sequence[Row]) -> list[dict[str, str]]:
     for place, segment in enumerate(segments):
         last = place == len(segments) - 1
         end = len(text) if last else max(start, min(int(segment["end"]), len(text)))
-        shown.append({"html": _laid(text[start:end], ends), "plain": text[start:end]})
+        shown.append({"html": _laid(text[start:end], ends)[0], "plain": text[start:end]})
         start = end
     return shown
 
@@ -176,7 +219,7 @@ def _turn(message: Row, ends: float) -> dict[str, str]:
     named = [escape(str(message[key])) for key in ("name", "tool_call_id") if message.get(key)]
     name = f'<p class="markup-name">{" · ".join(named)}</p>' if named else ""
     content, calls = message.get("content") or "", message.get("tool_calls")
-    laid = _laid(content, ends) if content else ""
+    laid = _known(content, ends) if content else ""
     if calls:
         indented = _indented(calls)
         laid += f'<pre class="markup-calls">{escape(indented)}</pre>'

@@ -58,15 +58,36 @@ export function cap(key) {
   return h("kbd", { "aria-hidden": "true" }, key);
 }
 
-/** When the page last changed under the pointer: the second half of a double click is not meant for the new task. */
-export const calm = { since: -Infinity };
+/**
+ * When the page last changed under the pointer: the second half of a double click is not meant for the new task.
+ * Until when no finger does anything: its second tap is no double click for the browser.
+ */
+export const calm = { since: -Infinity, until: -Infinity };
 
-const DOUBLE = 600; // milliseconds
+export const DOUBLE = 600; // milliseconds
+
+/**
+ * Keeps fingers from these parts while it is calm: the second tap on "Go on" must not answer the next task. Of a mouse
+ * the browser says which click is the second one, and `button` asks it; a double click on a word marks it.
+ */
+export function shield(...parts) {
+  let kind = "mouse";
+  const stop = (event) => {
+    kind = event.pointerType || kind; // not every browser says it with a click
+    const keyboard = event.type === "click" && event.detail === 0;
+    if (event.timeStamp >= calm.until || keyboard || kind === "mouse") return;
+    event.stopPropagation();
+    event.preventDefault();
+  };
+  for (const part of parts) {
+    for (const type of ["pointerdown", "mousedown", "click"]) part.addEventListener(type, stop, true);
+  }
+}
 
 /** A button. After a click by mouse or finger the focus goes back to the page, so that the keys keep their meaning. */
-export function button(label, run, { key = null, kind = "", ...rest } = {}) {
+export function button(label, run, { key = null, cap: shown = key, kind = "", ...rest } = {}) {
   const attributes = { type: "button", class: `pd-button ${kind}`, "aria-keyshortcuts": key, ...rest };
-  const node = h("button", attributes, ...[label].flat(), key ? cap(key) : null);
+  const node = h("button", attributes, ...[label].flat(), shown ? cap(shown) : null);
   node.addEventListener("click", (event) => {
     if (event.detail > 1 && event.timeStamp - calm.since < DOUBLE) return;
     if (event.detail > 0) node.blur();

@@ -23,13 +23,25 @@ export class Keys {
     this.page = [];
     /** While a label is on its way, the keys of its task do nothing. */
     this.busy = () => false;
+    /** The key that was used last. */
+    this.last = null;
+    /** The key that took a screen away, and until when it is not meant for what has come in its place. */
+    this.spent = { key: null, until: -Infinity };
     this.listen = (event) => this.#pressed(event);
     document.addEventListener("keydown", this.listen);
+  }
+
+  /** Another screen is there: for so many milliseconds the key that was used last does nothing. */
+  calm(milliseconds) {
+    this.spent = { key: this.last, until: performance.now() + milliseconds };
   }
 
   get all() {
     return [...this.task, ...this.page];
   }
+
+  /** A key is about to do something. */
+  used() {}
 
   #pressed(event) {
     if (event.defaultPrevented || event.isComposing || document.querySelector("dialog[open]")) return;
@@ -60,6 +72,9 @@ export class Keys {
     event.preventDefault();
     if (event.repeat && !HELD.test(key)) return;
     if (this.busy() && this.task.includes(found)) return;
+    if (key === this.spent.key && event.timeStamp < this.spent.until) return;
+    this.last = key;
+    this.used(found);
     found.run(event);
   }
 }

@@ -3,7 +3,7 @@
 
 import * as actions from "./actions.js";
 import { Activity } from "./active.js";
-import { button, calm, h, reveal } from "./dom.js";
+import { DOUBLE, button, calm, h, reveal, shield } from "./dom.js";
 import { Keys } from "./keys.js";
 import { Outbox, Refused, Server, insist, memory } from "./net.js";
 import * as panels from "./panels.js";
@@ -52,6 +52,7 @@ class Page {
     this.dock = h("div", { class: "pd-dock" }, this.notice);
     this.told = h("div", { class: "pd-told", role: "status", "aria-live": "polite" });
     this.keys.busy = () => this.view?.locked === true;
+    this.between = false; // does something to read stand where the answers will be?
   }
 
   async start() {
@@ -73,6 +74,7 @@ class Page {
     this.place.replaceChildren(this.top.el, this.stage, this.dock, this.told);
     this.top.plain.setAttribute("aria-checked", String(this.plain));
     this.listen();
+    shield(this.stage, this.dock);
     this.keys.page = this.pageKeys();
     this.pick();
     const refused = await this.outbox.drain();
@@ -213,6 +215,11 @@ class Page {
     scrollTo(0, 0);
     this.view.measure();
     calm.since = performance.now();
+    if (this.between) {
+      calm.until = calm.since + DOUBLE;
+      this.keys.calm(DOUBLE);
+    }
+    this.between = false;
     this.told.textContent = task.question; // for those who hear the page: here is the next task
   }
 
@@ -232,6 +239,7 @@ class Page {
 
   acknowledge(guideline) {
     const { project } = this;
+    this.between = true;
     const go = async () => {
       const reply = await this.fetch(() => this.server.post("/api/acknowledge", { project, label: guideline.label }));
       if (reply) await this.next();
@@ -283,6 +291,8 @@ class Page {
   feedback(said) {
     const on = () => this.next();
     this.view = null;
+    this.between = true;
+    calm.since = performance.now(); // nor must a double click on an answer pass over what is said about it
     this.keys.task = [enter("go on", on)];
     this.stage.append(screens.feedback(said));
     this.dock.replaceChildren(this.notice, screens.bar("Go on", on));

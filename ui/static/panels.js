@@ -71,7 +71,8 @@ export function ask(it) {
       kind: "pd-small",
     }),
   );
-  const go = button(it.verb, () => send(), { kind: "pd-primary", key: "Enter" });
+  // In the field Enter begins a line: the key that works everywhere is the one that is named.
+  const go = button(it.verb, () => send(), { kind: "pd-primary", key: "Control+Enter", cap: "Ctrl+Enter" });
   const dialog = open(it.title, [
     h("p", {}, it.lead),
     choices.length ? radios(it.title, choices, { class: "pd-choices pd-stack" }) : "",
@@ -111,7 +112,7 @@ export function ask(it) {
     const n = Number(event.key) - 1;
     if (event.key === "Enter" && (!inField || event.ctrlKey || event.metaKey) && !event.target.closest?.(".pd-quiet")) {
       event.preventDefault();
-      if (event.target === go || !(event.target instanceof HTMLButtonElement) || inField || chosen !== null) send();
+      if (event.ctrlKey || event.metaKey || event.target === go || !(event.target instanceof HTMLButtonElement) || chosen !== null) send();
       else event.target.click();
     } else if (!inField && n >= 0 && n < choices.length) {
       event.preventDefault();

@@ -17,10 +17,21 @@ class SeenKeys extends Keys {
   constructor(place) {
     super();
     this.place = place;
+    // As on the label page: what was clicked by mouse or finger does not keep the keyboard.
+    document.addEventListener("click", (event) => {
+      const at = event.target instanceof Element ? event.target.closest("button") : null;
+      if (at && event.detail > 0 && !place.contains(at)) at.blur();
+    });
   }
 
   get all() {
     return this.place.offsetParent ? super.all : [];
+  }
+
+  /** A key of the task gives the keyboard back to it: Enter would go on pressing the tab or button clicked before. */
+  used() {
+    const at = document.activeElement;
+    if (at instanceof HTMLElement && at !== document.body && !this.place.contains(at)) at.blur();
   }
 }
 

@@ -19,7 +19,11 @@ export function bar(label, run) {
 export function guidelines({ html, previous }) {
   const lead = previous
     ? "Please read the new text. What you label from now on follows it."
-    : "Please read these before you begin. You can open them at any time with g.";
+    : [
+        "Please read these before you begin. You can open them at any time ",
+        h("span", { class: "pd-on-wide" }, "with g."),
+        h("span", { class: "pd-on-narrow" }, "in the menu."),
+      ];
   const title = previous ? "The guidelines have changed" : "Guidelines";
   return h("main", { class: "pd-guidelines" }, h("p", { class: "pd-hint" }, lead), h("h1", {}, title), rich(html));
 }

@@ -67,11 +67,13 @@ export class Top {
   far(progress) {
     if (!progress) return this.progress.replaceChildren();
     const { done, quota, qualifying } = progress;
-    const [n, of, word] = qualifying ? [qualifying.n, qualifying.of, "Qualification"] : [done, quota, ""];
-    const text = of ? `${word} ${n} of ${of}`.trim() : `${n} done`;
+    const [n, of] = qualifying ? [qualifying.n, qualifying.of] : [done, quota];
+    // In the round people count questions, the one before them included; at work, what they have done.
+    const text = qualifying ? `question ${Math.min(n + 1, of)} of ${of}` : of ? `${n} of ${of}` : `${n} done`;
+    const word = qualifying ? h("span", { class: "pd-on-wide" }, "Qualification: ") : null;
     const line = of ? h("div", { class: "pd-line", "aria-hidden": "true" }, h("span", {})) : null;
     if (line) line.firstChild.style.width = `${Math.min(100, (100 * n) / of)}%`;
-    return this.progress.replaceChildren(h("span", {}, text), ...(line ? [line] : []));
+    return this.progress.replaceChildren(h("span", {}, word, text), ...(line ? [line] : []));
   }
 
   say(sentence, kind) {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sqlite3
 import threading
 import time
@@ -12,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from prefdata.errors import DataError
 
@@ -52,9 +54,9 @@ class Store:
         self._turn = threading.Lock()
         try:
             self._prepare()
-        except OperationalError as error:
+        except (DBAPIError, sqlite3.Error) as error:
             self.engine.dispose()
-            raise DataError(f"the label store {self} cannot be opened: {error.orig}") from error
+            raise DataError(f"the label store {self} cannot be opened: {getattr(error, 'orig', error)}") from error
 
     @classmethod
     def open(cls, dataset: Path, url: str | None = None) -> Store:
@@ -118,12 +120,14 @@ class Store:
             How many rows each table has.
 
         Raises:
-            DataError: the file is there already, or the database is not empty.
+            DataError: the file is there already, its folder is not there, or the database is not empty.
         """
         url = out if "://" in out else f"sqlite:///{Path(out).absolute()}"
         path = make_url(url).database if url.startswith("sqlite") else None
         if path and Path(path).exists():
             raise DataError(f"{path} is there already: name a new file for the copy")
+        if path and not Path(path).parent.is_dir():
+            raise DataError(f"there is no folder {Path(path).parent} for the copy: make it first, or name another file")
         copy = Store(url)
         try:
             with self.read() as source, copy.write() as target:
@@ -180,7 +184,7 @@ def _engine(url: str) -> Engine:
         if kind not in ("sqlite", "postgresql"):
             raise DataError(f"a label store is sqlite:///PATH or postgresql+psycopg://..., not {kind}")
         if kind == "postgresql":
-            return create_engine(parsed, pool_size=10, max_overflow=30, pool_pre_ping=True)
+            return create_engine(parsed, pool_size=10, max_overflow=30, pool_pre_ping=True, hide_parameters=True)
     except ArgumentError as error:
         raise DataError(
             f"{url!r} is no address of a store: write sqlite:///PATH or postgresql+psycopg://..."
@@ -189,11 +193,24 @@ def _engine(url: str) -> Engine:
         raise DataError(
             f"the driver of {url.split('://')[0]} is not installed: pip install 'psycopg[binary]'"
         ) from error
+    # Mistakes go into the log, and the parameters of a statement are what people wrote: hide_parameters.
     # Threads come and go with requests; connections are kept, so that pragmas and files are set up once.
-    engine = create_engine(parsed, pool_size=10, max_overflow=40, connect_args={"timeout": _BUSY})
+    _make_private(parsed.database)
+    waits = {"timeout": _BUSY}
+    engine = create_engine(parsed, pool_size=10, max_overflow=40, connect_args=waits, hide_parameters=True)
     event.listen(engine, "connect", _set_up)
     event.listen(engine, "begin", _begin)
     return engine
+
+
+def _make_private(path: str | None) -> None:
+    """Make the file of a new store, for the eyes of its owner: sign-in names, password hashes and gold answers.
+
+    SQLite gives the files that it puts beside it (-wal, -shm) the same permissions. One that is there keeps its own.
+    """
+    if path and path != ":memory:" and not path.startswith("file:"):
+        with contextlib.suppress(OSError):  # SQLite says what is wrong
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def _set_up(connection: sqlite3.Connection, record: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -9,7 +10,6 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
-from starlette.requests import ClientDisconnect
 
 from prefdata.errors import DataError
 
@@ -17,6 +17,7 @@ from ..accounts.people import NotAllowed, Person
 from ..answers.checks import AnswerError
 from ..answers.labels import GoneError
 from ..service import Service
+from ..work.making import is_meant
 
 _MOST_BYTES = 2_000_000
 """Of a request's body."""
@@ -41,24 +42,21 @@ def routes(service: Service) -> APIRouter:
 
     def post(path: str, handle: Handler) -> None:
         async def answer(request: Request) -> JSONResponse:
-            try:
-                raw = await _body(request)
-            except ClientDisconnect:  # a connection that breaks is no mistake of the server's, and will be tried again
-                return JSONResponse({"say": "the request broke off"}, 408)
+            raw = await _body(request)
             return await run_in_threadpool(_answered, service, request, lambda who: handle(who, _parsed(raw)))
 
         router.add_api_route(path, answer, methods=["POST"])
 
     get("/me", lambda who, query: service.me(who))
-    get("/next", lambda who, query: service.next(who, _whole(query, "project")))
+    get("/next", lambda who, query: service.next(who, _project(service, who, query)))
     get("/task", lambda who, query: service.task(who, _whole(query, "id")))
-    get("/mine", lambda who, query: service.mine(who, _whole(query, "project"), _whole(query, "limit", 50)))
-    get("/questions", lambda who, query: service.questions(who, _whole(query, "project")))
+    get("/mine", lambda who, query: service.mine(who, _project(service, who, query), _whole(query, "limit", 50)))
+    get("/questions", lambda who, query: service.questions(who, _project(service, who, query)))
     post("/submit", lambda who, body: service.submit(who, _fields(body, answer=dict, key=str, guideline=str)))
     post("/skip", _done(lambda who, body: _skip(service, who, _fields(body, key=str, reason=str))))
     post("/ask", _done(lambda who, body: service.labels.ask(who, _fields(body)["task"], body.get("text", ""))))
     post("/flag", _done(lambda who, body: service.labels.flag(who, _fields(body)["task"], body.get("reason", ""))))
-    post("/undo", lambda who, body: service.undo(who, _whole(body, "project")))
+    post("/undo", lambda who, body: service.undo(who, _project(service, who, body)))
     post("/alive", lambda who, body: {"ok": service.queue.alive(who, _fields(body)["task"])})
     post("/release", _done(lambda who, body: service.queue.release(who, _fields(body)["task"])))
     post("/acknowledge", _done(lambda who, body: _acknowledge(service, who, body)))
@@ -115,6 +113,8 @@ def _fields(body: Mapping[str, Any], **kinds: type) -> Mapping[str, Any]:
     for name, kind in kinds.items():
         if not isinstance(body.get(name), kind):
             raise BodyError(f"`{name}` is missing, or not what it should be")
+        if kind is str:
+            _storable(name, body[name])
     return {**body, "task": _whole(body, "task"), "seconds": float(seconds)}
 
 
@@ -127,6 +127,27 @@ def _whole(fields: Mapping[str, Any], name: str, default: int | None = None) -> 
     if not 0 <= made < 2**31:
         raise BodyError(f"`{name}` is a whole number")
     return made
+
+
+def _storable(name: str, text: str) -> str:
+    """A text that databases take: some refuse NUL, and all of them half a surrogate pair."""
+    if "\x00" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise BodyError(f"`{name}` holds a character that cannot be stored")
+    return text
+
+
+def _project(service: Service, who: Person, fields: Mapping[str, Any]) -> int:
+    """The number of a project that is for this person, or for any reviewer.
+
+    Raises:
+        DataError: there is none; what there is for others is not said.
+    """
+    number = _whole(fields, "project")
+    with contextlib.suppress(DataError):
+        stated = service.projects.get(number).project
+        if who.may("reviewer") or is_meant(stated, who.pseudonym, who.groups, who.skills):
+            return number
+    raise DataError("there is no such project")
 
 
 def _done(act: Callable[[Person, Mapping[str, Any]], None]) -> Handler:
@@ -147,4 +168,4 @@ def _acknowledge(service: Service, who: Person, body: Mapping[str, Any]) -> None
     label = body.get("label")
     if not isinstance(label, str):
         raise BodyError("`label` is missing")
-    service.projects.acknowledge(who, _whole(body, "project"), label)
+    service.projects.acknowledge(who, _project(service, who, body), _storable("label", label))

@@ -19,12 +19,14 @@ from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from prefdata.errors import DataError, PrefdataError
 
 from ..accounts import documents, signin
 from ..accounts.people import NotAllowed, Person
 from . import api, media
+from .gradio_events import GradioEvents
 from .guard import HEADERS, OPEN, Guard, Page
 from .serving import Rooted, run
 
@@ -78,14 +80,16 @@ def create_app(service: Service, *, root_path: str = "", pages: Sequence[Page] =
     app = FastAPI(
         title="prefdata", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False, lifespan=lifespan
     )
-    mounted = [page for page in pages if folder and _mounted(app, service, page, folder)] if mount else list(pages)
+    built = {page: _mounted(app, service, page, folder) for page in pages} if folder else {}
+    events = {page.prefix: GradioEvents(blocks) for page, blocks in built.items() if blocks is not None}
+    mounted = [page for page in pages if page.prefix in events] if mount else list(pages)
     _errors(app)
     _own(app, mounted)
     app.include_router(signin.routes(service.people, mounted))
     app.include_router(media.routes(service))
     app.include_router(api.routes(service))
     app.mount("/static", StaticFiles(directory=Path(__file__).parent.parent / "static"))
-    app.add_middleware(Guard, who=service.people.person_of, pages=pages, folder=folder)
+    app.add_middleware(Guard, who=service.people.person_of, pages=pages, folder=folder, events=events)
     app.add_middleware(Rooted, root=root)
     return app
 
@@ -149,6 +153,10 @@ def _errors(app: FastAPI) -> None:
         sentence = f"{title}." if error.status_code in titles else str(error.detail)
         return say(request, error.status_code, title, sentence)
 
+    @app.exception_handler(ClientDisconnect)
+    async def broken(request: Request, error: ClientDisconnect) -> Response:
+        return JSONResponse({"say": "the request broke off"}, 408)  # no mistake of the server's: nothing for its log
+
     @app.exception_handler(PrefdataError)
     async def ours(request: Request, error: PrefdataError) -> Response:
         return say(request, 403 if isinstance(error, NotAllowed) else 422, "This did not work", str(error))
@@ -162,11 +170,11 @@ def _errors(app: FastAPI) -> None:
         return answer
 
 
-def _mounted(app: FastAPI, service: Service, page: Page, folder: Path) -> bool:
-    """Mount a page's Gradio application, if there is such a page."""
+def _mounted(app: FastAPI, service: Service, page: Page, folder: Path) -> Any:
+    """Mount a page's Gradio application; the page, or None if there is no such page."""
     name = f"prefdata.ui.pages.{page.module}"
     if importlib.util.find_spec(name) is None:
-        return False
+        return None
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     # Of this process alone, and gone with it: Gradio hands out whatever lies there, to whoever knows the name.
     os.environ["GRADIO_TEMP_DIR"] = str(folder)
@@ -177,7 +185,7 @@ def _mounted(app: FastAPI, service: Service, page: Page, folder: Path) -> bool:
 
     blocks = importlib.import_module(name).build(service)
     if blocks is None:
-        return False
+        return None
 
     def second_lock(request: Request) -> str | None:
         person: Person | None = getattr(request.state, "person", None)
@@ -201,7 +209,7 @@ def _mounted(app: FastAPI, service: Service, page: Page, folder: Path) -> bool:
         head=frame.HEAD if page.bar else None,
     )
     blocks.has_launched = True  # else Gradio leaves out its own check of the files that events take and return
-    return True
+    return blocks
 
 
 def serve(service: Service, host: str, port: int, root_path: str = "") -> None:

@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ..accounts import documents
 from ..accounts.people import RANKS, Person
 from ..accounts.sessions import secret_of
+from .gradio_events import GradioEvents
 from .gradio_files import GradioFiles
 
 OPEN = ("/login", "/logout", "/invite", "/static", "/favicon.ico", "/manifest.json")
@@ -140,15 +141,23 @@ class Guard:
         who: a session's secret to its person, or None.
         pages: all pages; those that are not mounted are nowhere.
         folder: where Gradio keeps uploads.
+        events: of the pages that are mounted, by prefix.
     """
 
     def __init__(
-        self, app: ASGIApp, *, who: Callable[[str], Person | None], pages: Sequence[Page], folder: Path | None = None
+        self,
+        app: ASGIApp,
+        *,
+        who: Callable[[str], Person | None],
+        pages: Sequence[Page],
+        folder: Path | None = None,
+        events: Mapping[str, GradioEvents] | None = None,
     ) -> None:
         self.app = app
         self._who = who
         self._pages = pages
         self._files = GradioFiles(folder)
+        self._events = events or {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -196,11 +205,13 @@ class Guard:
             plain = [(name, value) for name, value in scope["headers"] if name.lower() != b"accept-encoding"]
             await self.app({**scope, "headers": plain}, receive, self._noting(send, person))
         elif call != path and scope["method"] not in ("GET", "HEAD"):
-            body = await _body(receive)
-            if body is not None and self._files.may_all(body, person):
-                await self.app(scope, _again(body, receive), send)
-            else:
+            body, known = await _body(receive), self._events.get(page.prefix)
+            if body is None or not self._files.may_all(body, person):
                 await _say(send, 403, "This names a file that is not yours, or is no request of this page.")
+            elif known is not None and not known.offers(call, body):
+                await _say(send, 404, "There is nothing here.")
+            else:
+                await self.app(scope, _again(body, receive), send)
         else:
             await self.app(scope, _bounded(receive), send)
 

@@ -103,6 +103,11 @@ def picture(path: Path, sha256: str | None) -> tuple[bytes, str] | None:
     return content, kind
 
 
+def whole(number: str) -> int:
+    """A number in an address; -1, of which there is nothing, for what is none or is larger than the store's."""
+    return int(number) if len(number) < 10 and number.isascii() and number.isdigit() else -1
+
+
 def routes(service: Holds) -> APIRouter:
     """Pictures: the Nth entry of a row's `media`, counted from 0.
 
@@ -144,26 +149,26 @@ def routes(service: Holds) -> APIRouter:
         places = range(len(row.target_ids)) if shown is None else shown
         return row.prompt_id, [row.target_ids[place] for place in places]
 
-    @router.get("/media/task/{task:int}/prompt/{n:int}")
-    def of_task_prompt(request: Request, task: int, n: int) -> Response:
-        found = of_task(request.state.person, task)
-        return Response(status_code=404) if found is None else answer(request, "prompts", found[0], n)
+    @router.get("/media/task/{task}/prompt/{n}")
+    def of_task_prompt(request: Request, task: str, n: str) -> Response:
+        found = of_task(request.state.person, whole(task))
+        return Response(status_code=404) if found is None else answer(request, "prompts", found[0], whole(n))
 
-    @router.get("/media/task/{task:int}/{place:int}/{n:int}")
-    def of_task_response(request: Request, task: int, place: int, n: int) -> Response:
-        found = of_task(request.state.person, task)
-        if found is None or not 0 <= place < len(found[1]):
+    @router.get("/media/task/{task}/{place}/{n}")
+    def of_task_response(request: Request, task: str, place: str, n: str) -> Response:
+        found, at = of_task(request.state.person, whole(task)), whole(place)
+        if found is None or not 0 <= at < len(found[1]):
             return Response(status_code=404)
-        return answer(request, "responses", found[1][place], n)
+        return answer(request, "responses", found[1][at], whole(n))
 
-    @router.get("/media/response/{response_id}/{n:int}")
-    def of_response(request: Request, response_id: str, n: int) -> Response:
+    @router.get("/media/response/{response_id}/{n}")
+    def of_response(request: Request, response_id: str, n: str) -> Response:
         request.state.person.need("reviewer")
-        return answer(request, "responses", response_id, n)
+        return answer(request, "responses", response_id, whole(n))
 
-    @router.get("/media/{prompt_id}/{n:int}")
-    def of_prompt(request: Request, prompt_id: str, n: int) -> Response:
+    @router.get("/media/{prompt_id}/{n}")
+    def of_prompt(request: Request, prompt_id: str, n: str) -> Response:
         request.state.person.need("reviewer")
-        return answer(request, "prompts", prompt_id, n)
+        return answer(request, "prompts", prompt_id, whole(n))
 
     return router

@@ -74,7 +74,8 @@ def take_file(dataset: Dataset, store: Store, path: Path, *, golden: Project | N
         left = iter(rows)
         while batch := list(islice(left, _AT_ONCE)):
             db.execute(insert(asides), batch)
-    told = f"{path.name}: {counts.get('prompts', 0):,} prompts and {counts.get('responses', 0):,} responses are new"
+    new_rows = (_counted(counts.get("prompts", 0), "prompt"), _counted(counts.get("responses", 0), "response"))
+    told = f"{path.name}: new are {' and '.join(new_rows)}"
     if given.quarantined:
         bad = given.quarantined[0]
         column = f", column {bad.column}" if bad.column else ""
@@ -83,6 +84,10 @@ def take_file(dataset: Dataset, store: Store, path: Path, *, golden: Project | N
             f"{column}: {bad.reason}"
         )
     return told
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _excerpt(row: Mapping[str, Any]) -> str:

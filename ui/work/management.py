@@ -6,12 +6,16 @@ next pull hides its annotations. Should the person label the task again, that is
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Row, and_, func, insert, select, update
+from sqlalchemy import Connection, Row, and_, case, func, insert, select, update
+from sqlalchemy.exc import SQLAlchemyError
 
 from prefdata.errors import DataError
 
@@ -26,6 +30,9 @@ if TYPE_CHECKING:
 
 FATES = ("keep", "exclude", "requeue")
 """What becomes of somebody's labels: they stay; they leave the dataset; they leave it and others label the tasks."""
+
+BACKUPS = "backups"
+"""Copies of the store, in the dataset's folder."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,64 @@ class Version:
     labels: int
     people: tuple[str, ...]
     read_by: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Done:
+    """How much one person has labelled, in all projects.
+
+    Attributes:
+        labels: tasks that they have answered, gold questions among them; what was taken back was work as well.
+        today: those of them that they answered today (UTC).
+        last: when they answered last, in seconds since 1970.
+    """
+
+    labels: int
+    today: int
+    last: float
+
+
+def done_by(service: Service, who: Person | None) -> dict[int, Done]:
+    """How much everybody has labelled, by person_id; who has not labelled yet is missing."""
+    need(who, "admin")
+    midnight = time.time() // 86400 * 86400
+    today = case((labels.c.created_at >= midnight, labels.c.task_id))
+    query = select(
+        labels.c.person_id,
+        func.count(labels.c.task_id.distinct()).label("labels"),
+        func.count(today.distinct()).label("today"),
+        func.max(labels.c.created_at).label("last"),
+    ).where(labels.c.kind == "label", labels.c.status == "ok")
+    with service.store.read() as db:
+        rows = db.execute(query.group_by(labels.c.person_id)).all()
+    return {row.person_id: Done(row.labels, row.today, row.last) for row in rows}
+
+
+def back_up(service: Service, who: Person | None) -> tuple[Path, dict[str, int]]:
+    """Copy the store into the folder `backups` of the dataset, while it is in use.
+
+    Args:
+        service: the application.
+        who: an admin; None: the command line.
+
+    Returns:
+        Where the copy lies, and how many rows each table has.
+
+    Raises:
+        DataError: it cannot be written there.
+    """
+    need(who, "admin")
+    folder = (service.dataset.path / BACKUPS).absolute()
+    path = folder / f"labels-{datetime.now(UTC):%Y%m%d-%H%M%S}.sqlite"
+    made = path.exists()
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)  # it holds who the people are
+        return path, service.store.backup(str(path))
+    except (OSError, SQLAlchemyError) as error:
+        if not made:  # half a copy would be taken for one
+            for ending in ("", "-wal", "-shm"):
+                path.with_name(f"{path.name}{ending}").unlink(missing_ok=True)
+        raise DataError(f"the store cannot be copied to {path}: {error}; is there room on the disk?") from error
 
 
 def stop_person(service: Service, who: Person | None, person_id: int, labels: str = "keep") -> Taken:

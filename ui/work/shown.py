@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import Any
 
 from prefdata.cards import Card, Scale
@@ -68,20 +67,6 @@ def task_shown(
     }
 
 
-def _html(text: str) -> str:
-    """A text as HTML; the same response is shown to several people, and rendering is most of a task's work."""
-    return _rendered(text) if len(text) <= _CACHED else markup.markdown(text)
-
-
-@lru_cache(maxsize=2_000)
-def _rendered(text: str) -> str:
-    return markup.markdown(text)
-
-
-_CACHED = 20_000
-"""Characters of a text whose HTML is kept."""
-
-
 def _prompt(prompt: Mapping[str, Any], card: Card, task: int) -> dict[str, Any]:
     messages = [turn for turn in prompt["messages"] if turn["role"] != "system" or "system" in card.sees]
     condition = (prompt.get("condition") or {}).get("text")
@@ -93,7 +78,7 @@ def _prompt(prompt: Mapping[str, Any], card: Card, task: int) -> dict[str, Any]:
         "passages": [
             {
                 "title": passage.get("label") or passage.get("doc_id") or f"passage {number}",
-                "html": _html(passage["text"]),
+                "html": markup.markdown(passage["text"]),
                 "plain": passage["text"],
             }
             for number, passage in enumerate(passages, start=1)
@@ -110,7 +95,7 @@ def _target(response: Mapping[str, Any], place: int, project: Project, task: int
     return {
         "name": chr(ord("A") + place),
         "turns": None,
-        "html": _html(text),
+        "html": markup.markdown(text),
         "plain": text,
         "media": _media(f"media/task/{task}/{place}", response.get("media")),
         "segments": segments,
@@ -132,7 +117,7 @@ def guideline_html(guideline: Guideline, project: Project | None = None) -> str:
     for aspect in card.aspects:
         scale = f"\n\n{_anchors(aspect.scale)}" if scored and aspect.has_scale else ""
         parts.append(f"**{aspect.name}.** {aspect.text}{scale}")
-    return _html("\n\n".join([*parts, guideline.text]))
+    return markup.markdown("\n\n".join([*parts, guideline.text]))
 
 
 def _anchors(scale: Scale) -> str:

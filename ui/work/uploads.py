@@ -19,7 +19,7 @@ from prefdata.errors import DataError, PrefdataError
 FOLDER = "uploads"
 """In the dataset's folder."""
 
-TASKS = (".csv", ".jsonl", ".json", ".parquet")
+TASKS = (".csv", ".tsv", ".txt", ".jsonl", ".json", ".parquet")
 CARDS = (".yaml", ".yml")
 
 _KEPT = re.compile(r"(card|gold)-[0-9a-f]{8}-[A-Za-z0-9_.-]{1,80}")
