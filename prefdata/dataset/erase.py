@@ -140,6 +140,7 @@ def erase(dataset: Dataset, target: Target, forget: Forget) -> Erasure:
         else:
             raise DataError(f"{root}: others keep adding what is to be erased; stop them and give the command again")
         files += finish(dataset) + _remove_strays(dataset, target, work, strays) + _remove_copies(root)
+        files += _remove_pictures(dataset)
     return Erasure(found, forgotten, files)
 
 
@@ -279,6 +280,21 @@ def _remove_copies(root: Path) -> int:
             path.unlink()
             count += 1
     return count
+
+
+def _remove_pictures(dataset: Dataset) -> int:
+    """Remove the pictures in the dataset's folder that no row names any more."""
+    folder = dataset.path / "media"
+    if folder.is_symlink() or not folder.is_dir():
+        return 0
+    named: set[str] = set()
+    for table in ("prompts", "responses"):
+        uris = dataset.rows(table).select(pl.col("media").list.explode().struct.field("uri")).drop_nulls().unique()
+        named |= set(uris.collect()["uri"].to_list())
+    gone = [path for path in folder.iterdir() if path.is_file() and f"media/{path.name}" not in named]
+    for path in gone:
+        path.unlink()
+    return len(gone)
 
 
 def _remove_strays(dataset: Dataset, target: Target, work: _Work, strays: Sequence[Path]) -> int:

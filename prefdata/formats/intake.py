@@ -27,12 +27,14 @@ class Imported:
         left_out: rows of the source (or parts of them) that were not taken by rule, by reason.
         note: one sentence for the user: what came in, and what was put where.
         quarantined: rows of the source that could not be read, in its order. None of what they hold is in `rows`.
+        files: pictures that the rows name, by their uri below the dataset's folder; see `pictures.bring`.
     """
 
     rows: Rows
     left_out: Counter[str]
     note: str
     quarantined: list[BadRow] = field(default_factory=list)
+    files: dict[str, Path] = field(default_factory=dict)
 
 
 Reader = Callable[..., Imported]
@@ -50,6 +52,7 @@ class Intake:
         to_meta: how many rows had a column that only `meta` holds, by column.
         remarks: further sentences for the note.
         quarantined: see `Imported`.
+        files: see `Imported`.
     """
 
     source: Path
@@ -61,6 +64,7 @@ class Intake:
     to_meta: Counter[str] = field(default_factory=Counter)
     remarks: list[str] = field(default_factory=list)
     quarantined: list[BadRow] = field(default_factory=list)
+    files: dict[str, Path] = field(default_factory=dict)
     _taken: int = 0
     """How many rows of the source went through `row` without an error."""
     _undo: list[Callable[[], object]] = field(default_factory=list)
@@ -181,7 +185,7 @@ class Intake:
         if bad:
             remarks.append(f"{len(bad):,} row{'' if len(bad) == 1 else 's'} in quarantine")
         kept = {name: made for name, made in rows.items() if made}
-        return Imported(kept, +self.left_out, "; ".join(remarks), bad)
+        return Imported(kept, +self.left_out, "; ".join(remarks), bad, self.files)
 
 
 def in_id_order(ids: Sequence[str], scores: Sequence[float]) -> tuple[list[str], list[float]]:

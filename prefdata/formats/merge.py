@@ -14,6 +14,7 @@ from prefdata.dataset import Dataset
 from prefdata.dataset.dataset import Made
 from prefdata.errors import DataError
 from prefdata.formats.intake import Imported
+from prefdata.formats.pictures import bring
 from prefdata.formats.quarantine import keep, sentences
 from prefdata.formats.readers import read
 from prefdata.schema import KEYS, Row
@@ -71,6 +72,7 @@ def import_into(format: str, source: str | Path, dataset: str | Path, *, strict:
         target.path, f"import-{Path(source).name}", ["import", format, str(Path(source).resolve())], taken.quarantined
     )
     notes += [*_stay_as_they_were(target, taken), *_no_longer_there(target, taken, format, source)]
+    bring(taken.files, target.path)
     return Told([*_add(target, taken.rows, format, source), *notes], sentences(taken.quarantined, kept))
 
 

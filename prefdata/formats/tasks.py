@@ -17,6 +17,7 @@ from prefdata.formats.gold import gold_of
 from prefdata.formats.headers import called
 from prefdata.formats.intake import Imported, Intake
 from prefdata.formats.json_list import rows_of
+from prefdata.formats.pictures import FOLDER
 from prefdata.formats.prompts import COLUMNS as PROMPT_COLUMNS
 from prefdata.formats.prompts import prompt_of
 from prefdata.formats.shapes import Candidate, candidates
@@ -104,7 +105,7 @@ def read_tasks(source: str | Path, *, strict: bool = False) -> ImportedTasks:
             f"{names} of {len(beside):,} prompts are not for the dataset: the labelling page takes them"
         )
     made = intake.imported()
-    return ImportedTasks(made.rows, made.left_out, made.note, made.quarantined, beside)
+    return ImportedTasks(made.rows, made.left_out, made.note, made.quarantined, made.files, beside)
 
 
 def _named(record: Record) -> Record:
@@ -133,7 +134,7 @@ def _take(intake: Intake, record: Record, beside: dict[str, Row]) -> None:
     row = prompt_of(record, intake, {*OWN, *read})
     tags = [f"{name}:{value}" for name in ("language", "skill") if (value := record.name(name)) is not None]
     row["tags"] = list(dict.fromkeys([*(row.get("tags") or []), *tags])) or None
-    media = _media(record)
+    media = _media(intake, record)
     if media:  # which the id hashes
         columns = {key: value for key, value in row.items() if key not in ("messages", "prompt_id", "group_id")}
         row = schema.prompt(row["messages"], **columns, media=media)
@@ -197,17 +198,17 @@ def _segments(record: Record, one: Candidate, number: int) -> list[Row] | None:
     return made
 
 
-def _media(record: Record) -> list[Row] | None:
+def _media(intake: Intake, record: Record) -> list[Row] | None:
     value = record.structured("images")
     if value is None:
         return None
     paths = [value] if isinstance(value, str) else value
     if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
         raise record.error(f"it should be a list of paths and is {describe(value)}", "images")
-    return [_picture(record, path) for path in paths] or None
+    return [_picture(intake, record, path) for path in paths] or None
 
 
-def _picture(record: Record, path: str) -> Row:
+def _picture(intake: Intake, record: Record, path: str) -> Row:
     """A picture that lies in the file's folder: a file from elsewhere must not make us show what lies beside it."""
     folder = record.file.resolve().parent
     if "://" in path:
@@ -223,7 +224,11 @@ def _picture(record: Record, path: str) -> Row:
         raise record.error(f"{path[:80]!r} cannot be read: {error.strerror}", "images") from None
     if not content.startswith(tuple(PICTURES)):
         raise record.error(f"{path[:80]!r} is no picture ({', '.join(PICTURES.values())} are known)", "images")
-    return {"uri": str(place), "sha256": sha256(content).hexdigest(), "kind": "image"}
+    kind = next(name for first, name in PICTURES.items() if content.startswith(first))
+    digest = sha256(content).hexdigest()
+    uri = f"{FOLDER}/{digest}.{kind.lower()}"
+    intake.files[uri] = place
+    return {"uri": uri, "sha256": digest, "kind": "image"}
 
 
 def _beside(record: Record, count: int) -> Row:

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from prefdata.errors import PipelineError
 from prefdata.formats import keep, read, sentences
+from prefdata.formats.pictures import bring
 from prefdata.pipeline.registry import step
 from prefdata.pipeline.spec import find_file
 from prefdata.pipeline.step import Context, SourceStep
@@ -49,6 +50,7 @@ class Ingest(SourceStep):
             ["ingest", context.pipeline, str(self.name)],
             taken.quarantined,
         )
+        bring(taken.files, context.dataset)
         for sentence in sentences(taken.quarantined, quarantine):
             context.log(f"WARNING: {sentence}")
         for reason, count in sorted(taken.left_out.items()):

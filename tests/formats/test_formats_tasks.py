@@ -127,7 +127,8 @@ def test_pictures_become_media_that_name_the_prompt(tmp_path: Path, jsonl: JsonL
     with_picture, without = taken.rows["prompts"]
     assert with_picture["prompt_id"] != without["prompt_id"]
     (medium,) = with_picture["media"]
-    assert medium["kind"] == "image" and medium["uri"] == str(tmp_path / "pictures" / "a.png")
+    assert medium["kind"] == "image" and medium["uri"] == f"media/{medium['sha256']}.png"
+    assert taken.files == {medium["uri"]: (tmp_path / "pictures" / "a.png").resolve()}
     assert len(medium["sha256"]) == 64
     arrow_table("prompts", [with_picture])
 

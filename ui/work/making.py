@@ -14,6 +14,7 @@ from sqlalchemy import Connection, delete, insert, select
 from prefdata.dataset import Dataset
 from prefdata.errors import DataError
 from prefdata.formats import read
+from prefdata.formats.pictures import bring
 from prefdata.schema import make_id
 
 from ..store import Store
@@ -66,6 +67,7 @@ def take_file(dataset: Dataset, store: Store, path: Path, *, golden: Project | N
         raise DataError(f"{path.name}, row {bad.row}{f', column {bad.column}' if bad.column else ''}: {bad.reason}")
     questions = [row["prompt_id"] for row in rows if row["gold"] is not None]
     new = set(questions) - set(dataset.latest("prompts", questions))
+    bring(given.files, dataset.path)
     counts = dataset.add_import(given.rows, source="tasks", fields={"path": path.name})
     if new:  # people are asked them; pipelines, exports and agreement know nothing of them
         dataset.drop("prompts", sorted(new), reason="gold question", store="gold")
