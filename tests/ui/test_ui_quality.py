@@ -307,91 +307,6 @@ def test_scores_of_models_beside_people(tmp_path: Path) -> None:
     assert found["low"] <= found["spearman"] <= found["high"]
 
 
-def test_the_worst_disagreement_comes_first(tmp_path: Path) -> None:
-    team = Team(tmp_path)
-    compared(team, [[1, 1, 1], [1, 0, None], [1, 1, 0], [1, 0, 0.5], [0, None, None]])
-    found = team.quality().disputes("p")
-    assert [one.disagreement for one in found] == pytest.approx([2 / 3, 1 / 2, 1 / 3])
-    worst = found[0]
-    assert worst.target_ids == tuple(team.ids(3)) and worst.prompt_id == team.prompts[3]["prompt_id"]
-    assert [(vote.annotator, vote.scores) for vote in worst.votes] == [
-        ("human:a0", (1.0, 0.0)),
-        ("human:a1", (0.0, 1.0)),
-        ("human:a2", (0.5, 0.5)),
-    ]
-    assert len(Quality(team.dataset).disputes("p", most=1)) == 1
-
-
-def test_votes_are_given_by_target_and_not_as_shown(tmp_path: Path) -> None:
-    team = Team(tmp_path)
-    ids = team.ids(0)
-    team.says("a", ids, [1.0, 0.0])
-    team.says("b", ids[::-1], [0.0, 1.0])  # the same verdict
-    assert team.quality().disputes("p") == []
-    team.says("c", ids[::-1], [1.0, 0.0])
-    (one,) = team.quality().disputes("p")
-    assert [vote.scores for vote in one.votes] == [(1.0, 0.0), (1.0, 0.0), (0.0, 1.0)]
-
-
-def test_an_adjudication_settles_and_is_no_vote(tmp_path: Path) -> None:
-    team = Team(tmp_path)
-    compared(team, [[1, 0], [0, 1]])
-    team.says("lead", team.ids(0), [1.0, 0.0], meta={"adjudication": True})
-    quality = team.quality()
-    open_, settled = quality.disputes("p")
-    assert (open_.adjudicated, settled.adjudicated) == (False, True)
-    assert settled.target_ids == tuple(team.ids(0)) and len(settled.votes) == 2
-    assert quality.agreement("p").alpha[0]["annotators"] == 2
-    assert plain(quality.agreement("p").alpha) == analyse(team.dataset)["alpha"]
-
-
-def test_disputes_about_scores_go_by_the_scale(tmp_path: Path) -> None:
-    team = Team(tmp_path, responses=1)
-    columns = {"protocol": "score", "aspect": "clarity", "criterion_id": CLARITY["criterion_id"]}
-    for unit, pair in enumerate([(1.0, 5.0), (2.0, 3.0), (4.0, 4.0)]):
-        for name, score in zip("ab", pair, strict=True):
-            team.says(name, team.ids(unit), [score], **columns)
-    assert [one.disagreement for one in team.quality().disputes("p")] == [1.0, 0.25]
-
-
-def test_disputes_about_labels(tmp_path: Path) -> None:
-    team = Team(tmp_path, responses=1)
-    for unit, words in enumerate([("wrong", "correct", "correct"), ("wrong", "wrong", "wrong")]):
-        for name, word in zip("abc", words, strict=True):
-            team.says(name, team.ids(unit), None, protocol="label", labels=[word])
-    (one,) = team.quality().disputes("p")
-    assert one.disagreement == pytest.approx(1 / 3)
-    assert [vote.labels for vote in one.votes] == [("wrong",), ("correct",), ("correct",)]
-
-
-def test_none_of_them_against_one_of_them(tmp_path: Path) -> None:
-    team = Team(tmp_path)
-    team.says("a", team.ids(0), [1.0, 0.0], protocol="choose")
-    team.says("b", team.ids(0), None, protocol="label", labels=["none"])
-    (one,) = team.quality().disputes("p")
-    assert one.disagreement == 0.5
-
-
-@pytest.mark.parametrize("meta", [{}, {"task": "t1"}])
-def test_partial_rankings_are_one_task(tmp_path: Path, meta: dict[str, Any]) -> None:
-    """a ranks two of four and leaves the rest below; b ranks all of them the other way round."""
-    team = Team(tmp_path, prompts=1, responses=4)
-    ids = team.ids(0)
-    team.says("a", ids[:2], [2.0, 1.0], protocol="rank", meta=meta)
-    team.says("a", ids, [1.0, 1.0, 0.0, 0.0], protocol="choose", meta=meta, created_at=START + timedelta(seconds=1))
-    team.says("b", ids, [1.0, 2.0, 3.0, 4.0], protocol="rank", meta=meta)
-    (one,) = team.quality().disputes("p")
-    assert one.target_ids == tuple(ids) and one.disagreement == 0.5
-    assert [vote.scores for vote in one.votes] == [(2.0, 1.0, 0.0, 0.0), (1.0, 2.0, 3.0, 4.0)]
-
-
-def test_gold_questions_are_no_disputes(tmp_path: Path) -> None:
-    team = Team(tmp_path)
-    for name, p in (("a", 1.0), ("b", 0.0)):
-        team.says(name, team.ids(0), [p, 1 - p], meta={"gold": True})
-    assert team.quality().disputes("p") == []
-
-
 def test_skipped_and_hostile_rows_say_nothing(tmp_path: Path) -> None:
     team = Team(tmp_path)
     compared(team, [[1, 0]])
@@ -405,7 +320,6 @@ def test_skipped_and_hostile_rows_say_nothing(tmp_path: Path) -> None:
     for place, row in enumerate(odd):
         team.dataset.label([{**row, "annotator": f"human:x{place}"}])
     quality = Quality(team.dataset)
-    assert len(quality.disputes("p")) == 1
     assert {entry["a"] for entry in quality.agreement("p").couples} == {"human:a0"}
 
 
@@ -474,12 +388,11 @@ def test_every_protocol_as_it_is_labelled(tmp_path: Path) -> None:
         assert found.alpha and all(entry["annotators"] == 2 for entry in found.alpha), protocol
         (version,) = quality.versions(protocol)
         assert (version.labels, version.annotators) == (8, 2), protocol
-        assert quality.disputes(protocol), protocol
         assert quality.times(protocol)["n"].to_list() == [4, 4], protocol
         assert quality.stopping(protocol, 0.2), protocol
         assert quality.habits(protocol), protocol
     (edits,) = quality.agreement("edit").alpha
-    assert (edits["alpha"], edits["pairs"]) == (None, 0) and quality.disputes("edit") == []
+    assert (edits["alpha"], edits["pairs"]) == (None, 0)
     assert quality.stopping("edit")[0].left is None
     made.close()
 
@@ -488,7 +401,7 @@ def test_nothing_yet(tmp_path: Path) -> None:
     quality = Quality(Dataset.create(tmp_path / "empty"))
     found = quality.agreement("p")
     assert (found.alpha, found.couples, found.scores) == ([], [], [])
-    assert quality.versions("p") == quality.habits("p") == quality.disputes("p") == quality.stopping("p") == []
+    assert quality.versions("p") == quality.habits("p") == quality.stopping("p") == []
     assert quality.gold("p") == [] and quality.times("p").is_empty() and quality.judges("p")["by"] == []
 
 

@@ -1,4 +1,4 @@
-"""The lock of the review page's events: Gradio offers each of them to whoever knows its number."""
+"""The lock of a page's events: Gradio offers each of them to whoever knows its number."""
 
 from __future__ import annotations
 

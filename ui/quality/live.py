@@ -22,7 +22,6 @@ from prefdata.stats import Remaining, remaining, units_needed
 from ..store.tables import labels, people, tasks
 from ..work.gold import is_right
 from ..work.projects import project_by
-from .disputes import Dispute, disputes
 from .hours import credited
 from .project_rows import as_gold, first_shown, labels_in, not_by_themselves, rows_of, scores_beside_people
 
@@ -259,14 +258,6 @@ class Quality:
             reading.made["judges"] = {**found, "scores": beside, "notes": notes}
         made: Entry = reading.made["judges"]
         return made
-
-    def disputes(self, project: str, most: int = 100) -> list[Dispute]:
-        """The tasks that people disagree on, the worst first, those that were adjudicated last; no gold questions."""
-        reading = self._reading(project)
-        ends = pl.col("scale").struct.field("max") - pl.col("scale").struct.field("min")
-        scales = reading.criteria.select("criterion_id", width=ends).drop_nulls()
-        rows = reading.rows.filter(~pl.col("gold"))
-        return disputes(rows, self._blind(reading, None, gold=False), scales, most)
 
     def stopping(self, project: str, target: float | Mapping[str, float] = TARGET) -> list[Stop]:
         """When may we stop: for each aspect, what is left until alpha's interval is as narrow as it should be.
