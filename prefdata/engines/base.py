@@ -30,6 +30,9 @@ class Request:
         seed: of the draw; derived from prompt, model and index, so that nothing else moves it.
         schema: a JSON schema that the answer must satisfy, where the engine supports it (generate).
         continuation: the text whose tokens are scored after the messages (logprobs).
+        role: whose turn the continuation is (logprobs); None for the assistant's.
+        texts: what is embedded (embed: one), or the responses to the messages that are rewarded (reward: one; two for
+            a model of pairs).
         labels: the texts whose first-token probabilities are asked for (label_probs).
         prefix: how the assistant's turn begins (label_probs, generate).
         tag: tells a deliberate second asking of the same question from the first (a retry, a replicate).
@@ -44,6 +47,8 @@ class Request:
     seed: int | None = None
     schema: dict[str, Any] | None = None
     continuation: str = ""
+    role: str | None = None
+    texts: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     prefix: str = ""
     tag: str = ""
@@ -64,7 +69,7 @@ class Reply:
         finish_reason: stop, length, tool, refusal (the server's content filter), or error.
         values: generate: log-probability of each generated token, where the engine gives them. logprobs: of each token
             of the continuation, natural logarithm. label_probs: of each label, renormalised to sum to 1. embed: the
-            unit vector. reward: one number.
+            unit vector. reward: one number; of two texts, P(the first is better) and P(the second is), which sum to 1.
         mass: label_probs: the probability of all labels together, in [0, 1]. Under one half the template or the
             tokenisation is wrong, and the verdict is `unparsed`.
         prompt_tokens: tokens read, as the engine counts them.
