@@ -7,38 +7,56 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from prefdata.cards import Card, card_file, card_of, is_path, load_card
+from prefdata.cards import Aspect, Card, Protocol, card_file, card_of, is_path, load_card
 from prefdata.engines.base import Answer, Capability, Engine, Reply, Request
-from prefdata.errors import PrefdataError
+from prefdata.errors import PipelineError, PrefdataError
+from prefdata.operators.gathering import gather_all
 from prefdata.pipeline.context import NotKeptError
-from prefdata.pipeline.step import Context, GroupStep
-from prefdata.schema import Row, Rows, canonical_json, message, now
+from prefdata.pipeline.step import Context, Group, GroupStep
+from prefdata.schema import Row, Rows, annotation, canonical_json, message, now
 
 from .frame import REMINDER, TEMPLATE
 
 _T = TypeVar("_T")
+_K = TypeVar("_K")
 
 
-class JudgeStep(GroupStep):
-    """A step that judges the responses to each prompt with one engine."""
+@dataclass(frozen=True, slots=True)
+class Juror:
+    """One of the models that a step asks, each by itself.
+
+    Attributes:
+        name: what the pipeline calls its engine.
+        engine: its model and identity, for names and ids.
+    """
+
+    name: str
+    engine: Engine
+
+
+class CardStep(GroupStep):
+    """A step that judges by a card. The card's content, not its name or file, goes into the fingerprint.
+
+    With several engines each judges by itself, and its rows are by its own annotator: a jury, whose verdict is left to
+    `aggregate`. That multiplies the calls by the number of engines.
+    """
 
     reads = frozenset({"prompts", "responses"})
     writes = frozenset({"annotations", "annotators", "criteria"})
     narrows = "responses"
 
-    engine: str = Field(description="The engine that judges.")
-
-
-class CardStep(JudgeStep):
-    """A step that judges by a card. The card's content, not its name or file, goes into the fingerprint."""
-
-    protocol: ClassVar[Literal["compare", "score"]] = "compare"
+    protocol: ClassVar[Protocol] = "compare"
     """What the card must be made for."""
+    each_alone: ClassVar[bool] = True
+    """Each of several engines makes rows of its own, so that kept answers can be read again one engine at a time."""
 
+    engine: str | tuple[str, ...] = Field(
+        description="The engine that judges; of a list each judges by itself, as an annotator of its own."
+    )
     card: str = Field("helpfulness", description="A shipped card's name, or the path of your own card's YAML file.")
 
     @field_validator("card")
@@ -53,7 +71,7 @@ class CardStep(JudgeStep):
             path = str(card_file(card, folder).resolve()) if is_path(card) else card
         except PrefdataError as error:
             raise ValueError(str(error)) from error
-        if cls.protocol not in loaded.protocols:
+        if not loaded.serves(cls.protocol):
             raise ValueError(
                 f"the card {loaded.name!r} is for the protocols {', '.join(loaded.protocols)}, not for {cls.protocol}"
             )
@@ -63,6 +81,46 @@ class CardStep(JudgeStep):
                 "to the aspect, for example, scale: {type: ordinal, min: 1, max: 5}"
             )
         return path
+
+    @field_validator("engine")
+    @classmethod
+    def _several(cls, engine: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        if not engine:
+            raise ValueError("engine is empty; name the engine that judges, or a list of them")
+        if not isinstance(engine, str) and len(set(engine)) != len(engine):
+            raise ValueError(f"engine names one engine twice: {', '.join(engine)}; for more draws raise replicates")
+        return engine
+
+    @property
+    def engines(self) -> tuple[str, ...]:
+        """The names of the engines, as a list also where there is one."""
+        return (self.engine,) if isinstance(self.engine, str) else self.engine
+
+    def jury(self, context: Context) -> list[Juror]:
+        """The models that judge.
+
+        Raises:
+            PipelineError: two of them are the same, so that their judgements would be one.
+        """
+        jurors = [Juror(name, context.engine(name)) for name in self.engines]
+        seen: dict[tuple[str, str], str] = {}
+        for juror in jurors:
+            twin = seen.setdefault((juror.engine.model, juror.engine.identity), juror.name)
+            if twin != juror.name:
+                raise PipelineError(
+                    f"{self.kind}: the engines {twin!r} and {juror.name!r} are the same model {juror.engine.model!r} "
+                    "with the same identity, so their judgements would have the same ids; leave one out, or raise "
+                    "replicates"
+                )
+        return jurors
+
+    async def run(self, group: Group, context: Context) -> Rows:
+        """What every juror says of the group."""
+        return merged(await gather_all(self.judged(group, juror, context) for juror in self.jury(context)))
+
+    async def judged(self, group: Group, juror: Juror, context: Context) -> Rows:
+        """What one juror says of the group, by table."""
+        raise NotImplementedError
 
     @cached_property
     def loaded(self) -> Card:
@@ -94,6 +152,17 @@ class CardStep(JudgeStep):
         return key
 
 
+def merged(found: Sequence[Rows]) -> Rows:
+    """The rows of several jurors by table; a criterion that several have judged by stands once."""
+    rows: Rows = {}
+    for one in found:
+        for table, given in one.items():
+            rows.setdefault(table, []).extend(given)
+    if "criteria" in rows:
+        rows["criteria"] = list({row["criterion_id"]: row for row in rows["criteria"]}.values())
+    return rows
+
+
 class TextJudge(CardStep):
     """A judge that writes its verdict as JSON."""
 
@@ -122,7 +191,7 @@ class TextJudge(CardStep):
             engine, prompt, temperature=self.temperature, max_tokens=self.max_tokens, structured=self.structured
         )
 
-    def request(self, text: str, schema: dict[str, Any], seed: int | None, replicate: int) -> Request:
+    def request(self, text: str, schema: dict[str, Any] | None, seed: int | None, replicate: int) -> Request:
         """The question as one user turn: some chat templates know no system turn."""
         return Request(
             "generate",
@@ -133,6 +202,75 @@ class TextJudge(CardStep):
             schema=schema if self.structured else None,
             tag=f"replicate {replicate}" if replicate else "",
         )
+
+    def row(
+        self,
+        juror: Juror,
+        prompt: Row,
+        shown: Sequence[Row],
+        replicate: int,
+        criterion: Row,
+        *,
+        aspect: Aspect | None = None,
+        **parameters: object,
+    ) -> Row:
+        """The annotation of these responses that is to be made, without what is said in it.
+
+        Args:
+            juror: who is asked.
+            prompt: what the responses are judged under.
+            shown: the responses, in the order shown.
+            replicate: which of several equal requests this is.
+            criterion: the row of `criteria` that it is about.
+            aspect: that it scores; without one it is filed as the step and the card say.
+            parameters: what else of the question changes the answer.
+        """
+        return annotation(
+            group_id=prompt["group_id"],
+            prompt_id=prompt["prompt_id"],
+            target_ids=[response["response_id"] for response in shown],
+            protocol=aspect.protocol if aspect else self.protocol,
+            annotator=annotator_name(juror.engine, self.loaded),
+            source="judge",
+            aspect=aspect.name if aspect else self.loaded.compared_aspect,
+            replicate=replicate,
+            key={**self.key(juror.engine, prompt), **parameters},
+            criterion_id=criterion["criterion_id"],
+        )
+
+    async def asked_once(
+        self,
+        context: Context,
+        juror: Juror,
+        row: Row,
+        request: Request,
+        read: Callable[[Reply], _T | None],
+        columns: Callable[[_T], Mapping[str, Any]],
+    ) -> Row:
+        """The annotation `row` with what the juror answers, unless the dataset holds it.
+
+        Args:
+            context: the runtime.
+            juror: who is asked.
+            row: see `row`.
+            request: the question.
+            read: what an answer says; None is unparsed.
+            columns: of the annotation, for what an answer says.
+        """
+
+        def found(reply: Reply) -> dict[str, _T]:
+            value = read(reply)
+            return {} if value is None else {"": value}
+
+        async def make(revision: int) -> Row:
+            outcomes = await ask_until_read(
+                context, juror.name, request, found, [""], revision=revision, reask=self.reask
+            )
+            outcome = outcomes[""]
+            said = {"text": None, **(columns(outcome.value) if outcome.value is not None else {})}
+            return completed(row, status=outcome.status, call_id=outcome.call_id, revision=outcome.revision, **said)
+
+        return await context.once("annotations", row["annotation_id"], make)
 
 
 def annotator_name(engine: Engine, card: Card, how: str = "") -> str:
@@ -170,12 +308,13 @@ async def ask_until_read(
     context: Context,
     engine: str,
     request: Request,
-    read: Callable[[Reply], Mapping[str, _T]],
-    keys: Sequence[str],
+    read: Callable[[Reply], Mapping[_K, _T]],
+    keys: Sequence[_K],
     *,
     revision: int,
     reask: int,
-) -> dict[str, Outcome[_T]]:
+    reminder: str = REMINDER,
+) -> dict[_K, Outcome[_T]]:
     """Ask once, and up to `reask` times more while some of `keys` cannot be read from the answer.
 
     Args:
@@ -186,6 +325,7 @@ async def ask_until_read(
         keys: what is looked for.
         revision: of the first asking; each further one is one higher.
         reask: how often more.
+        reminder: what is added to the question when it is asked again.
 
     Returns:
         An outcome for each key: the first valid reading, else what became of the last asking.
@@ -193,9 +333,9 @@ async def ask_until_read(
     Raises:
         NotKeptError: no answer is kept where kept answers are read again.
     """
-    outcomes: dict[str, Outcome[_T]] = {}
+    outcomes: dict[_K, Outcome[_T]] = {}
     for attempt in range(reask + 1):
-        asked = request if attempt == 0 else replace(request, messages=(*_reminded(request.messages),))
+        asked = request if attempt == 0 else replace(request, messages=_reminded(request.messages, reminder))
         try:
             answer = await context.ask(engine, asked, revision=revision + attempt)
         except NotKeptError:
@@ -203,7 +343,7 @@ async def ask_until_read(
                 raise
             break  # read again from what was kept, it ends where the asking had ended
         status = status_of(answer)
-        found = read(answer.reply) if status == "ok" and answer.reply is not None else {}
+        found: Mapping[_K, _T] = read(answer.reply) if status == "ok" and answer.reply is not None else {}
         for key in keys:
             if key in outcomes and outcomes[key].status == "ok":
                 continue
@@ -214,15 +354,28 @@ async def ask_until_read(
     return outcomes
 
 
-def _reminded(messages: Sequence[Row]) -> list[Row]:
-    return [*messages[:-1], {**messages[-1], "content": f"{messages[-1]['content']}\n\n{REMINDER}"}]
+def _reminded(messages: Sequence[Row], reminder: str) -> tuple[Row, ...]:
+    return (*messages[:-1], {**messages[-1], "content": f"{messages[-1]['content']}\n\n{reminder}"})
+
+
+_WITHOUT_SCORES = ("label", "critique")
 
 
 def completed(
-    row: Row, *, status: str, scores: Sequence[float] | None, call_id: str | None, revision: int, **columns: Any
+    row: Row,
+    *,
+    status: str,
+    call_id: str | None,
+    revision: int,
+    scores: Sequence[float] | None = None,
+    **columns: Any,
 ) -> Row:
-    """An annotation with what came back. Scores that are no finite numbers make it `unparsed`: missing is not zero."""
-    if status == "ok" and (scores is None or not all(math.isfinite(score) for score in scores)):
+    """An annotation with what came back. Scores that are no finite numbers make it `unparsed`: missing is not zero.
+
+    A label or a critique has none.
+    """
+    judged = status == "ok" and row["protocol"] not in _WITHOUT_SCORES
+    if judged and (scores is None or not all(math.isfinite(score) for score in scores)):
         status = "unparsed"
     return {
         **row,

@@ -9,13 +9,14 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from prefdata.cards import Orders
-from prefdata.engines.base import Engine, Reply
-from prefdata.operators.sample import gather_all, seed_of
+from prefdata.engines.base import Reply
+from prefdata.operators.drawing import seed_of
+from prefdata.operators.gathering import gather_all
 from prefdata.pipeline.registry import step
 from prefdata.pipeline.step import Context, Group
-from prefdata.schema import Row, Rows, annotation, make_id
+from prefdata.schema import Row, Rows, make_id
 
-from .asking import TextJudge, annotator_name, ask_until_read, completed
+from .asking import Juror, TextJudge, annotator_name
 from .frame import compare_message, compare_schema
 from .parse import Verdict, parse_verdict
 
@@ -88,58 +89,25 @@ class Compare(TextJudge):
         """The fields, with what the card says in place of what is left to it."""
         return {**super().resolved(), "orders": self.orders or self.loaded.orders}
 
-    async def run(self, group: Group, context: Context) -> Rows:
+    async def judged(self, group: Group, juror: Juror, context: Context) -> Rows:
         """The comparisons of each prompt's responses."""
-        engine = context.engine(self.engine)
         shown = comparisons(group, self.pairs, self.orders or self.loaded.orders, context, times=self.times)
-        rows = await gather_all(self._judge(*one, engine, context) for one in shown)
+        rows = await gather_all(self._judge(*one, juror, context) for one in shown)
         if not rows:
             return {}
         criterion = self.loaded.compared_criterion
-        return {"annotations": rows, **self.about(annotator_name(engine, self.loaded), engine, [criterion])}
+        return {"annotations": rows, **self.about(annotator_name(juror.engine, self.loaded), juror.engine, [criterion])}
 
-    async def _judge(
-        self, prompt: Row, first: Row, second: Row, replicate: int, engine: Engine, context: Context
-    ) -> Row:
-        card = self.loaded
-        row = annotation(
-            group_id=prompt["group_id"],
-            prompt_id=prompt["prompt_id"],
-            target_ids=[first["response_id"], second["response_id"]],
-            protocol="compare",
-            annotator=annotator_name(engine, card),
-            source="judge",
-            aspect=card.compared_aspect,
-            replicate=replicate,
-            key=self.key(engine, prompt),
-            criterion_id=card.compared_criterion["criterion_id"],
+    async def _judge(self, prompt: Row, first: Row, second: Row, replicate: int, juror: Juror, context: Context) -> Row:
+        card, texts = self.loaded, (first["text"] or "", second["text"] or "")
+        row = self.row(juror, prompt, [first, second], replicate, card.compared_criterion)
+        text, schema = compare_message(prompt, *texts, card), compare_schema(card)
+        request = self.request(text, schema, seed_of(row["annotation_id"]), replicate)
+
+        def read(reply: Reply) -> Verdict | None:
+            cut = reply.finish_reason == "length"
+            return parse_verdict(reply.text or "", shown=texts, truncated=cut, ties=card.output.ties)
+
+        return await self.asked_once(
+            context, juror, row, request, read, lambda said: {"scores": _SCORES[said.winner], "text": said.reason}
         )
-        texts = (first["text"] or "", second["text"] or "")
-        seed = seed_of(row["annotation_id"])
-        request = self.request(compare_message(prompt, *texts, card), compare_schema(card), seed, replicate)
-
-        def read(reply: Reply) -> dict[str, Verdict]:
-            found = parse_verdict(
-                reply.text or "",
-                shown=texts,
-                truncated=reply.finish_reason == "length",
-                ties=card.output.ties,
-            )
-            return {} if found is None else {"verdict": found}
-
-        async def make(revision: int) -> Row:
-            outcomes = await ask_until_read(
-                context, self.engine, request, read, ["verdict"], revision=revision, reask=self.reask
-            )
-            outcome = outcomes["verdict"]
-            verdict = outcome.value
-            return completed(
-                row,
-                status=outcome.status,
-                scores=_SCORES[verdict.winner] if verdict else None,
-                call_id=outcome.call_id,
-                revision=outcome.revision,
-                text=verdict.reason if verdict else None,
-            )
-
-        return await context.once("annotations", row["annotation_id"], make)

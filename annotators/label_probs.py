@@ -9,13 +9,13 @@ from typing import Any, ClassVar, Self
 from pydantic import Field, model_validator
 
 from prefdata.cards import Orders
-from prefdata.engines.base import Answer, Capability, Engine, Request
-from prefdata.operators.sample import gather_all
+from prefdata.engines.base import Answer, Capability, Request
+from prefdata.operators.gathering import gather_all
 from prefdata.pipeline.registry import step
 from prefdata.pipeline.step import Context, Group
 from prefdata.schema import Row, Rows, annotation, message
 
-from .asking import CardStep, annotator_name, completed, meta, status_of
+from .asking import CardStep, Juror, annotator_name, completed, meta, status_of
 from .compare import Pairs, comparisons
 from .frame import label_message
 
@@ -54,21 +54,20 @@ class LabelProbs(CardStep):
         """The fields, with what the card says in place of what is left to it."""
         return {**super().resolved(), "orders": self.orders or self.loaded.orders}
 
-    async def run(self, group: Group, context: Context) -> Rows:
+    async def judged(self, group: Group, juror: Juror, context: Context) -> Rows:
         """The comparisons of each prompt's responses."""
-        engine = context.engine(self.engine)
         shown = comparisons(group, self.pairs, self.orders or self.loaded.orders, context)
         # Probabilities are read off, not drawn: a replicate would say the same.
         rows = await gather_all(
-            self._judge(prompt, first, second, engine, context) for prompt, first, second, _ in shown
+            self._judge(prompt, first, second, juror, context) for prompt, first, second, _ in shown
         )
         if not rows:
             return {}
-        name = annotator_name(engine, self.loaded, "label-probs")
-        return {"annotations": rows, **self.about(name, engine, [self.loaded.compared_criterion])}
+        name = annotator_name(juror.engine, self.loaded, "label-probs")
+        return {"annotations": rows, **self.about(name, juror.engine, [self.loaded.compared_criterion])}
 
-    async def _judge(self, prompt: Row, first: Row, second: Row, engine: Engine, context: Context) -> Row:
-        card = self.loaded
+    async def _judge(self, prompt: Row, first: Row, second: Row, juror: Juror, context: Context) -> Row:
+        card, engine = self.loaded, juror.engine
         row = annotation(
             group_id=prompt["group_id"],
             prompt_id=prompt["prompt_id"],
@@ -84,7 +83,7 @@ class LabelProbs(CardStep):
         request = Request("label_probs", messages=(message("user", text),), labels=self.labels, prefix=self.prefix)
 
         async def make(revision: int) -> Row:
-            answer = await context.ask(self.engine, request, revision=revision)
+            answer = await context.ask(juror.name, request, revision=revision)
             status, scores = _verdict(answer)
             mass = answer.reply.mass if answer.reply else None
             return completed(

@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from prefdata.operators.sample import gather_all
+from prefdata.operators.gathering import gather_all
 from prefdata.pipeline.registry import step
 from prefdata.pipeline.step import Context, Group, GroupStep
 from prefdata.schema import Row, Rows, annotation, make_id

@@ -23,6 +23,11 @@ from prefdata.schema import Row, canonical_json, clean, make_id
 
 Orders = Literal["both", "one", "random"]
 Visible = Literal["prompt", "system", "context", "condition", "references"]
+Protocol = Literal["compare", "score", "rank", "choose", "label", "critique"]
+"""What a card can be used for. A score of an aspect without direction is stored as a `measure`."""
+
+ORDERING: tuple[Protocol, ...] = ("compare", "rank", "choose")
+"""The protocols that put responses in an order, for which an aspect must have a direction."""
 
 SHIPPED = "prefdata.annotators"
 """The package whose folder `cards/` holds the cards that come with prefdata: data, which is read and never imported."""
@@ -85,28 +90,39 @@ class Aspect(_Part):
         text: what it means, for the judge.
         scale: of its scores; a card that is to score must state it.
         direction: whether a higher or a lower score is better. Where lower is better the judge's score is mirrored
-            (min + max - score) before it is stored, because a stored score is always better when higher.
+            (min + max - score) before it is stored, because a stored score is always better when higher. With `none` a
+            score describes and does not judge (how long, how hard): it is stored as it is, as a `measure`, which no
+            step pairs or aggregates unless it is told which way is better.
+        applies_if: when the aspect applies, for one that does not always. Where it does not the judge may answer
+            "N/A": then the annotation has the status `abstain` and no number.
     """
 
     name: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")
     text: str = Field(min_length=1)
     scale: Scale = Scale()
-    direction: Literal["higher", "lower"] = "higher"
+    direction: Literal["higher", "lower", "none"] = "higher"
+    applies_if: str | None = Field(None, min_length=1)
 
     @property
     def has_scale(self) -> bool:
         """Whether the card itself says it; a card that only compares need not."""
         return "scale" in self.model_fields_set
 
+    @property
+    def protocol(self) -> Literal["score", "measure"]:
+        """What a number under this aspect is filed as."""
+        return "measure" if self.direction == "none" else "score"
+
     def better_when_higher(self, score: float) -> float:
-        """The judge's score as it is stored."""
-        return score if self.direction == "higher" else self.scale.min + self.scale.max - score
+        """The judge's score as it is stored; one without direction as it is."""
+        return self.scale.min + self.scale.max - score if self.direction == "lower" else score
 
     def criterion(self, owner: str) -> Row:
         """The row of `criteria` for this aspect."""
         scale = self.scale.model_dump(mode="json")
+        limits = [] if self.applies_if is None else [self.applies_if]
         return {
-            "criterion_id": make_id("criterion", self.name, self.text, scale, self.direction),
+            "criterion_id": make_id("criterion", self.name, self.text, scale, self.direction, *limits),
             "name": self.name,
             "text": self.text,
             "kind": "rubric",
@@ -120,7 +136,7 @@ class Output(_Part):
 
     Attributes:
         reason: a sentence or two before the verdict; kept in `annotations.text`.
-        ties: whether a comparison may end in a tie.
+        ties: whether a comparison may end in a tie, and a ranking hold responses of equal rank.
     """
 
     reason: bool = True
@@ -134,10 +150,12 @@ class Card(_Part):
         name: of the card; part of the annotator's name.
         version: the author's own mark; any text.
         instructions: what the judge is told first.
-        question: one short sentence that asks which of two responses is better (label probabilities ask just that).
+        question: one short sentence that asks which of the responses is better (label probabilities ask just that).
         aspects: at least one.
-        aspect: what a comparison is filed under: by default the aspect's name where there is one, else `overall`.
-        protocols: what the card can be used for.
+        aspect: what a comparison, ranking, choice, label or critique is filed under: by default the aspect's name where
+            there is one, else `overall`.
+        labels: the verdicts of the protocol `label`, each with its meaning, for example supported and unsupported.
+        protocols: what the card can be used for. One that compares can rank and choose as well.
         sees: what the judge may see besides the responses. The condition of a prompt (a hidden persona, a target
             score) is shown only where it is named here, the prompt's own system turn only with `system`.
         output: what the judge is asked to write.
@@ -151,7 +169,8 @@ class Card(_Part):
     question: str = "Which response is better?"
     aspects: tuple[Aspect, ...] = Field(min_length=1)
     aspect: str | None = None
-    protocols: tuple[Literal["compare", "score"], ...] = Field(("compare", "score"), min_length=1)
+    labels: dict[str, str] | None = None
+    protocols: tuple[Protocol, ...] = Field(("compare", "score"), min_length=1)
     sees: tuple[Visible, ...] = ("prompt", "system", "context")
     output: Output = Output()
     orders: Orders = "both"
@@ -167,6 +186,19 @@ class Card(_Part):
         names = [aspect.name for aspect in self.aspects]
         if len(set(names)) != len(names):
             raise ValueError(f"two aspects have the same name: {', '.join(names)}")
+        if ("label" in self.protocols) != (self.labels is not None):
+            raise ValueError("labels and the protocol label go together: this card has one of them and not the other")
+        if self.labels is not None and len(self.labels) < 2:
+            raise ValueError("labels must hold at least 2 to choose among, each with its meaning")
+        empty = [name for name, meaning in (self.labels or {}).items() if not name.strip() or not meaning.strip()]
+        if empty or len({name.strip().casefold() for name in self.labels or {}}) != len(self.labels or {}):
+            raise ValueError("labels need names that differ by more than case, and each a meaning")
+        ordering = [one for one in self.protocols if one in ORDERING]
+        if not self.directed and ordering:
+            raise ValueError(
+                f"no aspect of this card says which way is better (direction: none), so it cannot {ordering[0]}; "
+                "leave the protocol out, or give an aspect a direction"
+            )
         return self
 
     @cached_property
@@ -183,6 +215,20 @@ class Card(_Part):
         """`name@hash`: the name and the first 8 hexadecimal characters of the hash of the content."""
         return f"{self.name}@{make_id('card', self.content)[:8]}"
 
+    def serves(self, protocol: Protocol) -> bool:
+        """Whether the card can be used for `protocol`: what compares two can rank several and choose among them."""
+        return protocol in self.protocols or (protocol in ("rank", "choose") and "compare" in self.protocols)
+
+    @property
+    def directed(self) -> tuple[Aspect, ...]:
+        """The aspects by which one response can be better than another."""
+        return tuple(aspect for aspect in self.aspects if aspect.direction != "none")
+
+    @property
+    def scaled(self) -> tuple[Aspect, ...]:
+        """The aspects for which the card states a scale."""
+        return tuple(aspect for aspect in self.aspects if aspect.has_scale)
+
     @property
     def compared_aspect(self) -> str:
         """What a comparison under this card is filed under."""
@@ -193,10 +239,24 @@ class Card(_Part):
         """The row of `criteria` that a comparison is about: the one aspect, or the card as a whole."""
         if len(self.aspects) == 1:
             return self.aspects[0].criterion(self.label)
-        text = "\n".join([self.instructions, *(f"{aspect.name}: {aspect.text}" for aspect in self.aspects)])
+        text = "\n".join([self.instructions, *(f"{aspect.name}: {aspect.text}" for aspect in self.directed)])
         return {
             "criterion_id": make_id("criterion", self.name, text),
             "name": self.name,
+            "text": text,
+            "kind": "rubric",
+            "owner": self.label,
+        }
+
+    @property
+    def label_criterion(self) -> Row:
+        """The row of `criteria` that a label is about: the card as a whole, with what each label means."""
+        meanings = [f"{name}: {meaning}" for name, meaning in (self.labels or {}).items()]
+        aspects = [f"{aspect.name}: {aspect.text}" for aspect in self.aspects]
+        text = "\n".join([self.instructions, *aspects, *meanings])
+        return {
+            "criterion_id": make_id("criterion", self.name, text),
+            "name": self.compared_aspect,
             "text": text,
             "kind": "rubric",
             "owner": self.label,

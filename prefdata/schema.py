@@ -308,6 +308,11 @@ def clean(value: object) -> object:
     return value
 
 
+def storable(text: str) -> str:
+    """The text, halves of surrogate pairs replaced: JSON may escape one, and no table can hold it."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
 def message(role: str, content: str, **rest: str | None) -> Row:
     """One turn of a conversation."""
     return {"role": role, "content": content, **rest}

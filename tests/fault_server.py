@@ -16,7 +16,7 @@ times that this body is sent.
     refusal    the model refuses                          filter     finish_reason content_filter
     401        the key is rejected (and repeated)         404        no such model
     nologprobs no log-probabilities                       echo       the answer is the Authorization header
-    nochoices  no choices, though the tokens are counted
+    nochoices  no choices, though the tokens are counted  noschema   no response_format is taken
 
 The server keeps a ledger: what each POST was answered, whether all of it went out to a client that was still there, and
 the tokens that it counted for it: those of a whole completion that was delivered, and none for anything else.
@@ -40,7 +40,9 @@ from typing import Any
 from prefdata.engines.base import Request
 from prefdata.engines.scripted import ScriptedConfig, ScriptedEngine
 
-_NAMES = "429 500 drop slow malformed cut short prose empty 400 refusal filter 401 404 nologprobs echo nochoices"
+_NAMES = (
+    "429 500 drop slow malformed cut short prose empty 400 refusal filter 401 404 nologprobs echo nochoices noschema"
+)
 FAULTS = frozenset(_NAMES.split())
 _MARKER = re.compile(r"<<(\w+)(?::(\d+))?>>")
 
@@ -244,6 +246,8 @@ class FaultServer:
                 return 500, _error(500, "the server has an internal problem"), {}
             case "400":
                 return 400, _error(400, "This model's maximum context length is 8192 tokens"), {}
+            case "noschema" if "response_format" in body:
+                return 400, _error(400, "response_format of type json_schema is not supported by this model"), {}
             case "404":
                 return 404, _error(404, f"The model `{body.get('model')}` does not exist"), {}
             case "malformed":

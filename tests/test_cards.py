@@ -8,7 +8,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from prefdata.annotators import Compare, Score, load_card, shipped_cards
+from prefdata.annotators import Choose, Compare, Critique, Label, Rank, Score, ScoreTogether, load_card, shipped_cards
 from prefdata.cards import Aspect, Card, Scale
 from prefdata.errors import PipelineError
 
@@ -34,7 +34,7 @@ def test_shipped_cards_load_and_differ() -> None:
     assert len({load_card(name).label for name in names}) == len(names)
     for name in names:
         card = load_card(name)
-        assert card.name == name and all(aspect.scale.anchors for aspect in card.aspects)
+        assert card.name == name and all(aspect.scale.anchors for aspect in card.scaled)
 
 
 def test_hash_changes_with_text_and_not_with_formatting(tmp_path: Path) -> None:
@@ -154,3 +154,46 @@ def test_what_a_comparison_is_filed_under() -> None:
     assert Card(name="c", instructions="i", aspects=(one, two)).compared_aspect == "overall"
     assert Card(name="c", instructions="i", aspects=(one,), aspect="style").compared_aspect == "style"
     assert load_card("helpfulness").compared_aspect == "overall"
+
+
+def test_an_aspect_without_direction_is_described_and_not_ordered() -> None:
+    long = Aspect(name="length", text="t", scale=Scale(min=0, max=10), direction="none")
+    kind = Aspect(name="tone", text="u", scale=Scale(min=0, max=10), direction="lower")
+    assert long.protocol == "measure" and kind.protocol == "score"
+    assert long.better_when_higher(9) == 9 and kind.better_when_higher(9) == 1
+    both = Card(name="c", instructions="i", aspects=(long, kind))
+    assert both.directed == (kind,) and "length" not in both.compared_criterion["text"]
+    assert Card(name="c", instructions="i", aspects=(long,), protocols=("score",)).directed == ()
+    for protocol in ("compare", "rank", "choose"):
+        with pytest.raises(ValidationError, match=f"which way is better .direction: none., so it cannot {protocol}"):
+            Card(name="c", instructions="i", aspects=(long,), protocols=(protocol, "score"))  # type: ignore[arg-type]
+
+
+def test_what_compares_two_ranks_several(tmp_path: Path) -> None:
+    path = write(tmp_path, TEXT + "protocols: [compare]\n")
+    for step in (Compare, Rank, Choose):
+        step(engine="judge", card=path)
+    for step in (Score, ScoreTogether, Label, Critique):
+        with pytest.raises(ValidationError, match="is for the protocols compare, not for"):
+            step(engine="judge", card=path)
+    path = write(tmp_path, TEXT + "protocols: [rank]\n")
+    Rank(engine="judge", card=path)
+    with pytest.raises(ValidationError, match="not for compare"):
+        Compare(engine="judge", card=path)
+
+
+def test_keys_that_are_not_used_do_not_change_the_hash(tmp_path: Path) -> None:
+    """What is empty is left out of the content, so that cards from before the keys keep their names."""
+    content = load_card(write(tmp_path, TEXT)).content
+    assert "labels" not in content and "applies_if" not in content["aspects"][0]
+    labels = {card.label: card for card in (load_card(write(tmp_path, text)) for text in (TEXT, *CHANGED))}
+    assert len(labels) == 1 + len(CHANGED)
+    ids = {card.aspects[0].criterion(card.label)["criterion_id"] for card in labels.values()}
+    assert len(ids) == 3, "labels are no part of the aspect"
+
+
+CHANGED = (
+    TEXT.replace("    text: Is it kind?", "    text: Is it kind?\n    applies_if: it is said to somebody"),
+    TEXT.replace("    text: Is it kind?", "    text: Is it kind?\n    direction: none") + "protocols: [score]\n",
+    TEXT + "labels: {kind: it is, unkind: it is not}\nprotocols: [label, compare]\n",
+)

@@ -21,6 +21,7 @@ FLOORS = [
         "errors",
         "schema",
         "render",
+        "framing",
         "dataset",
         "stats",
         "lm",
@@ -75,13 +76,14 @@ HEAVY = {
 }
 """Imported inside the functions that use them, so that the command line answers at once."""
 
-COMES_WITH = {"huggingface_hub": "transformers", "jinja2": "torch", "starlette": "fastapi"}
+COMES_WITH = {"huggingface_hub": "transformers", "jinja2": "torch", "referencing": "jsonschema", "starlette": "fastapi"}
 """Imported modules that are no requirement of ours but of the one that is named."""
 
 DISTRIBUTIONS = {
     "argon2": "argon2-cffi",
     "markdown_it": "markdown-it-py",
     "mdit_py_plugins": "mdit-py-plugins",
+    "sentence_transformers": "sentence-transformers",
     "vl_convert": "vl-convert-python",
     "yaml": "pyyaml",
 }

@@ -13,6 +13,8 @@ HEAVY = [
     "transformers",
     "peft",
     "vllm",
+    "sentence_transformers",
+    "xllamacpp",
     "gradio",
     "ray",
     "duckdb",
@@ -27,7 +29,7 @@ HEAVY = [
 COMMANDS = [
     *([], ["run"], ["plan"], ["show"], ["sql"], ["export"], ["train"], ["report"], ["import"]),
     *(["recipes"], ["recipes", "show"], ["models"], ["models", "fetch"], ["cache"], ["cache", "stats"]),
-    *(["cache", "prune"], ["reparse"], ["compact"], ["erase"], ["verify"]),
+    *(["cache", "prune"], ["reparse"], ["serve"], ["compact"], ["erase"], ["verify"]),
     *(["ui"], ["tasks"], ["tasks", "create"], ["tasks", "fields"], ["tasks", "show"]),
     *(["people"], ["people", "add"], ["people", "invite"], ["people", "reset"]),
     *(["labels"], ["labels", "pull"], ["labels", "hours"], ["labels", "backup"]),

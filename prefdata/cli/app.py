@@ -6,7 +6,7 @@ from importlib.metadata import entry_points
 
 import typer
 
-from prefdata.cli import care, data, models, runs, show, training
+from prefdata.cli import care, data, models, runs, serve, show, training
 
 app = typer.Typer(
     name="prefdata",
@@ -24,6 +24,7 @@ app.command()(care.compact)
 app.command()(care.erase)
 app.command()(care.verify)
 app.command("import")(data.import_)
+app.command()(serve.serve)
 app.add_typer(runs.recipes, name="recipes")
 app.add_typer(models.models, name="models")
 app.add_typer(models.cache, name="cache")

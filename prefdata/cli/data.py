@@ -17,7 +17,8 @@ def import_(
     format: Annotated[
         str,
         typer.Argument(
-            help="prompts, tasks, ranked, trl-pairs, label-studio, argilla, hh-rlhf, oasst, ukpconvarg, prefdata."
+            help="prompts, tasks, ranked, trl-pairs, label-studio, argilla, hh-rlhf, oasst, ukpconvarg, pandalm, "
+            "prefdata."
         ),
     ],
     source: Annotated[Path, typer.Argument(help="A file or folder; for prefdata another dataset.")],

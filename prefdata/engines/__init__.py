@@ -4,11 +4,14 @@ from prefdata.engines.base import Answer, Capability, Engine, Price, Reply, Requ
 from prefdata.engines.budget import Budget, Usage
 from prefdata.engines.cache import RequestCache
 from prefdata.engines.client import Client, call_id_of, revised
+from prefdata.engines.embedder import EmbedderEngine
 from prefdata.engines.errors import UnreachableError
 from prefdata.engines.local import TransformersEngine
 from prefdata.engines.openai_http import OpenAIEngine
 from prefdata.engines.registry import ENGINES, BaseEngine, EngineConfig, engine, engine_from_config
+from prefdata.engines.reward_model import RewardModelEngine
 from prefdata.engines.scripted import ScriptedEngine
+from prefdata.engines.vllm_local import VLLMEngine
 
 __all__ = [
     "ENGINES",
@@ -17,6 +20,7 @@ __all__ = [
     "Budget",
     "Capability",
     "Client",
+    "EmbedderEngine",
     "Engine",
     "EngineConfig",
     "OpenAIEngine",
@@ -25,10 +29,12 @@ __all__ = [
     "Request",
     "RequestCache",
     "RequestError",
+    "RewardModelEngine",
     "ScriptedEngine",
     "TransformersEngine",
     "UnreachableError",
     "Usage",
+    "VLLMEngine",
     "call_id_of",
     "engine",
     "engine_from_config",

@@ -27,7 +27,7 @@ def estimated_tokens(request: Request) -> tuple[int, int]:
     Args:
         request: before it is sent.
     """
-    characters = len(request.continuation) + len(request.prefix)
+    characters = len(request.continuation) + len(request.prefix) + sum(map(len, request.texts))
     for turn in request.messages:
         characters += len(str(turn.get("content") or "")) + len(str(turn.get("tool_calls") or ""))
     if request.schema is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import count
 from typing import Any
 
 from prefdata.engines.base import Request, RequestError
@@ -38,25 +39,27 @@ class ChatTokenizer:
         if not messages:
             first = self.tokenizer.bos_token_id
             return [self.tokenizer.eos_token_id if first is None else first, *self.plain(prefix)]
-        if not self.tokenizer.chat_template:
-            ids: list[int] = self.tokenizer(self._joined(messages, prefix)).input_ids
-            return ids[:-1] if len(ids) > 1 and ids[-1] == self.tokenizer.eos_token_id else ids
-        return self.plain(self._templated(messages, prefix))
+        return self._begun(self._text(messages) + prefix)
 
     def continued(self, request: Request) -> tuple[list[int], list[int]]:
-        """Ids of a request's conversation, and of its continuation after it.
+        """Ids of a request's conversation, and of its continuation after it, without what the template closes it with.
+
+        A continuation in another role than the assistant's stands after that role's header; where there is no chat
+        template, after a blank line. Without messages there is no turn to speak of, and `role` says nothing.
 
         Where the tokenizer would merge the end of the prompt with the start of the continuation, both are tokenised
         apart, as they are when a model writes: the prompt's ids never depend on what follows.
+
+        Raises:
+            RequestError: as `prompt`.
         """
-        messages, prefix = request.messages, request.prefix
-        prompt = self.prompt(messages, prefix)
-        if messages:
-            text = self._templated(messages, prefix) if self.tokenizer.chat_template else self._joined(messages, prefix)
-            start = prompt if self.tokenizer.chat_template else self.plain(text)
-            joint = self.plain(text + request.continuation)
-            if joint[: len(start)] == start:
-                return prompt, joint[len(start) :]
+        if not request.messages:
+            return self.prompt((), request.prefix), self.plain(request.continuation)
+        text = self._text(request.messages, request.role) + request.prefix
+        prompt, start = self._begun(text), self.plain(text)
+        joint = self.plain(text + request.continuation)
+        if joint[: len(start)] == start:
+            return prompt, joint[len(start) :]
         return prompt, self.plain(request.continuation)
 
     def labels(self, labels: Sequence[str]) -> list[list[int]]:
@@ -89,7 +92,40 @@ class ChatTokenizer:
         ids: list[int] = self.tokenizer(text, add_special_tokens=False).input_ids if text else []
         return ids
 
-    def _templated(self, messages: Sequence[Row], prefix: str) -> str:
+    def whole(self, messages: Sequence[Row]) -> list[int]:
+        """Ids of a conversation as its chat template writes it to the end; for models that read, and do not go on.
+
+        Raises:
+            RequestError: as `prompt`.
+        """
+        return self.plain(self._templated(messages, add_generation_prompt=False))
+
+    def _begun(self, text: str) -> list[int]:
+        """Ids of a text that goes on: with the special token at its start, where no template has written it."""
+        if self.tokenizer.chat_template:
+            return self.plain(text)
+        ids: list[int] = self.tokenizer(text).input_ids
+        return ids[:-1] if len(ids) > 1 and ids[-1] == self.tokenizer.eos_token_id else ids
+
+    def _text(self, messages: Sequence[Row], role: str | None = None) -> str:
+        """A conversation up to where the assistant's turn goes on, or that of another role."""
+        another = role is not None and role != "assistant"
+        if not self.tokenizer.chat_template:
+            joined = "\n\n".join(str(turn.get("content") or "") for turn in messages)
+            return f"{joined}\n\n" if another else joined
+        if not another:
+            return self._templated(messages, add_generation_prompt=True)
+        # A template has a generation prompt for the assistant alone. For another role it is what the template writes
+        # before the content of such a turn. It may trim contents, so the mark has no space at its ends.
+        said = "".join(str(turn.get("content") or "") + str(turn.get("tool_calls") or "") for turn in messages)
+        mark = next(mark for number in count() if (mark := f"<{number}>") not in said)
+        text = self._templated([*messages, {"role": role, "content": mark}], add_generation_prompt=False)
+        before, found, _ = text.rpartition(mark)
+        if not found:
+            raise RequestError(f"the model's chat template leaves out a turn of the role {role!r}")
+        return before
+
+    def _templated(self, messages: Sequence[Row], *, add_generation_prompt: bool) -> str:
         from jinja2 import TemplateError
 
         turns = [
@@ -97,10 +133,9 @@ class ChatTokenizer:
             for turn in messages
         ]
         try:
-            text: str = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+            text: str = self.tokenizer.apply_chat_template(
+                turns, tokenize=False, add_generation_prompt=add_generation_prompt
+            )
         except TemplateError as error:
             raise RequestError(f"the model's chat template refuses these messages: {error}") from error
-        return text + prefix
-
-    def _joined(self, messages: Sequence[Row], prefix: str) -> str:
-        return "\n\n".join(str(turn.get("content") or "") for turn in messages) + prefix
+        return text

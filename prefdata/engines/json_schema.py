@@ -39,7 +39,11 @@ def _fill(
         return {key: _fill(root, part, choose, write, key) for key, part in schema.get("properties", {}).items()}
     if kind == "array":
         count = max(1, int(schema.get("minItems", 1)))
-        return [_fill(root, schema.get("items", {"type": "string"}), choose, write, name) for _ in range(count)]
+        items = schema.get("items", {"type": "string"})
+        # Several texts are several texts; a list of verdicts or numbers goes by the one name.
+        free = _resolved(root, items).get("type") == "string" and "enum" not in items and "const" not in items
+        names = [f"{name} {place}" if free and place else name for place in range(count)]
+        return [_fill(root, items, choose, write, one) for one in names]
     if kind in ("integer", "number"):
         return choose(name, _range(schema, whole=kind == "integer"))
     if kind == "boolean":

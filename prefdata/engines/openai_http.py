@@ -12,31 +12,34 @@ HTTPS_PROXY, ALL_PROXY, NO_PROXY; never for this machine's own addresses) and SS
 With `api_version` the model is a deployment on Azure: `base_url` is then the resource's endpoint
 (https://NAME.openai.azure.com), and requests go through the openai package. Azure's newer interface, whose address ends
 in /openai/v1, needs none of this.
+
+A schema goes along as `response_format`. Where a server refuses it (400, naming the field), the request is sent once
+more without, and that schema not again: the answer is then read by the parser alone, which the log says once.
+
+With `prompt_logprobs: true` and a `tokenizer` continuations are scored, on servers that say what each token of a prompt
+was worth: vLLM and SGLang. Others stop the run with a sentence; none is believed without a number for every token.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import math
 import os
-import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from hashlib import blake2b
 from typing import Any
-from urllib.parse import urlsplit
-
-from pydantic import Field, field_validator, model_validator
 
 from prefdata.engines.azure import AzureTransport
 from prefdata.engines.base import Capability, Reply, Request, RequestError
 from prefdata.engines.chat import ChatTokenizer
 from prefdata.engines.endpoints import Endpoint, Endpoints, Outcome, Visit
 from prefdata.engines.errors import UnreachableError
-from prefdata.engines.keys import check_header, check_variable, redact, redact_answer
-from prefdata.engines.models import resolve
+from prefdata.engines.keys import check_header, redact, redact_answer
+from prefdata.engines.models import LOADING, resolve
 from prefdata.engines.openai_answers import (
     first_choice,
     label_shares,
@@ -44,108 +47,19 @@ from prefdata.engines.openai_answers import (
     read_completion,
     tokens_of,
     top_logprobs,
+    without_beginning,
 )
-from prefdata.engines.openai_errors import AWAY, from_status, retry_after
+from prefdata.engines.openai_config import HOSTED, OpenAIConfig
+from prefdata.engines.openai_errors import AWAY, about_a_schema, from_status, retry_after
 from prefdata.engines.openai_stream import Hides, ask_stream
-from prefdata.engines.registry import BaseEngine, EngineConfig, engine
+from prefdata.engines.registry import BaseEngine, engine
 from prefdata.engines.transport import ConnectTimeoutError, DirectTransport, HttpAnswer, Timeouts, Transport
 from prefdata.errors import EngineError
 from prefdata.schema import canonical_json, make_id
 
-_HOSTED = "https://api.openai.com/v1"
+logger = logging.getLogger("prefdata.run")
 _TOP = 20
 """The most alternatives that servers give for a token."""
-
-
-class OpenAIConfig(EngineConfig):
-    """Fields of the kind `openai`."""
-
-    model: str = Field(min_length=1, description="As the server calls it.")
-    base_url: str | tuple[str, ...] = Field(
-        _HOSTED, description="The server's address, ending in /v1 as a rule; or a list of addresses of the same model."
-    )
-    api_key_env: str = Field(
-        "OPENAI_API_KEY",
-        description="The environment variable that holds the key. Servers elsewhere than at OpenAI may need none.",
-    )
-    timeout: float = Field(120.0, gt=0, description="Seconds that one attempt may take.")
-    connect_timeout: float = Field(10.0, gt=0, description="Seconds until there is a connection.")
-    read_timeout: float | None = Field(
-        None,
-        gt=0,
-        description="Seconds of silence after which an attempt is given up. None by default: a server says nothing "
-        "until its answer is complete, so that only `timeout` tells a slow one from a dead one.",
-    )
-    extra_body: dict[str, Any] = Field(
-        {}, description="Further fields of every request (top_k, reasoning effort, ...)."
-    )
-    prefill: bool | None = Field(
-        None,
-        description="Whether the server goes on with a begun assistant message (continue_final_message). Without it an "
-        "answer's given beginning is not sent. Yes, unless the server is OpenAI's own or Azure's.",
-    )
-    prompt_logprobs: bool = Field(
-        False, description="Whether completions with echo give the prompt's log-probabilities (vLLM, SGLang)."
-    )
-    tokenizer: str | None = Field(
-        None, description="Folder, known name or hub id of the model's tokenizer; prompt_logprobs needs it."
-    )
-    api_version: str | None = Field(
-        None, pattern=r"^[0-9A-Za-z.-]+$", description="Azure: the version of its interface, for example 2024-10-21."
-    )
-    deployment: str | None = Field(
-        None, pattern=r"^[0-9A-Za-z._-]+$", description="Azure: the deployment's name; that of the model by default."
-    )
-
-    @field_validator("api_key_env")
-    @classmethod
-    def _variable(cls, name: str) -> str:
-        return check_variable(name)
-
-    @field_validator("base_url", mode="before")
-    @classmethod
-    def _addresses(cls, given: object) -> str | tuple[str, ...]:
-        """One address as it is; of several a sorted list, since their order says nothing."""
-        if isinstance(given, str):
-            return _address(given)
-        if not isinstance(given, list | tuple) or not given or not all(isinstance(url, str) for url in given):
-            raise ValueError("it is an address, or a list of addresses")
-        urls = sorted(_address(url) for url in given)
-        if len(set(urls)) < len(urls):
-            raise ValueError("an address stands in the list twice")
-        return urls[0] if len(urls) == 1 else tuple(urls)
-
-    @field_validator("extra_body")
-    @classmethod
-    def _json(cls, extra: dict[str, Any]) -> dict[str, Any]:
-        try:
-            canonical_json(extra)
-        except (TypeError, ValueError):
-            raise ValueError("it holds what JSON cannot: a date, or a number that is none") from None
-        return extra
-
-    @model_validator(mode="after")
-    def _azure(self) -> OpenAIConfig:
-        if self.api_version is None and self.deployment is not None:
-            raise ValueError("deployment is for Azure, which needs api_version too")
-        if self.api_version is not None and any(re.search(r"/(openai|v1)$", url) for url in self.urls):
-            raise ValueError("with api_version, base_url is Azure's endpoint alone: https://NAME.openai.azure.com")
-        return self
-
-    @property
-    def urls(self) -> tuple[str, ...]:
-        """Every address, sorted."""
-        return (self.base_url,) if isinstance(self.base_url, str) else self.base_url
-
-
-def _address(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("this is no address; it begins with http:// or https://")
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise ValueError("an address holds no user, password or query: a key stands in an environment variable")
-    _ = parts.port  # raises ValueError for one that cannot be
-    return url.rstrip("/")
 
 
 @engine("openai", config=OpenAIConfig)
@@ -162,13 +76,14 @@ class OpenAIEngine(BaseEngine):
         if config.prompt_logprobs:
             self.capabilities |= {"logprobs"}
         self._config = config
-        self._hosted = _HOSTED in config.urls or config.api_version is not None
+        self._hosted = HOSTED in config.urls or config.api_version is not None
         self._prefill = not self._hosted if config.prefill is None else config.prefill
         self._key: str | None = None
         self._endpoints = Endpoints(config.urls)
         self._transports: dict[asyncio.AbstractEventLoop, Transport] = {}
         self._tokens: ChatTokenizer | None = None
         self._counts_streams = True
+        self._refused_schemas: set[str] = set()
 
     @property
     def place(self) -> str:
@@ -224,7 +139,7 @@ class OpenAIEngine(BaseEngine):
             EngineError: as `ask` does.
         """
         transport = await self._transport()
-        if not isinstance(transport, DirectTransport):
+        if not isinstance(transport, DirectTransport) or (request.prefix and self._prefill):
             async for piece in super().stream(request):
                 yield piece
             return
@@ -237,6 +152,10 @@ class OpenAIEngine(BaseEngine):
                 async for piece in found:
                     yield piece
         except RequestError as error:
+            if self._may_do_without(request, error):
+                async for piece in super().stream(request):
+                    yield piece
+                return
             error.raw = redact(error.raw, self._key)
             if error.code in (400, 422) and self._counts_streams and "stream_options" in error.raw:
                 # An older server: it is asked again without, and does not say what the answer took.
@@ -244,10 +163,25 @@ class OpenAIEngine(BaseEngine):
             raise
 
     async def _generate(self, request: Request) -> Reply:
-        content, _ = await self._post("/chat/completions", self._completion(request))
+        try:
+            content, place = await self._post("/chat/completions", self._completion(request))
+        except RequestError as error:
+            if not self._may_do_without(request, error):
+                raise
+            content, place = await self._post("/chat/completions", self._completion(replace(request, schema=None)))
+            # Only now is it known that the schema was the reason.
+            self._refused_schemas.add(canonical_json(request.schema))
+            logger.warning("%s takes no JSON schema here; answers are read without one", place)
         reply = read_completion(content)
+        if request.prefix and self._prefill:
+            reply = without_beginning(reply, content, request.prefix)
         text = None if reply.text is None else redact_answer(reply.text, self._key)
         return replace(reply, text=text, raw=redact_answer(reply.raw, self._key))
+
+    def _may_do_without(self, request: Request, error: RequestError) -> bool:
+        """Whether a refused request is worth sending once more without its schema."""
+        sent = request.schema is not None and canonical_json(request.schema) not in self._refused_schemas
+        return sent and about_a_schema(error)
 
     def _completion(self, request: Request) -> dict[str, Any]:
         body = self._body(request)
@@ -261,7 +195,7 @@ class OpenAIEngine(BaseEngine):
             # A tag asks anew; servers take 32-bit seeds, some of them signed.
             seed = int(make_id("seed", request.seed, request.tag)[:8], 16) if request.tag else request.seed
             body["seed"] = seed % 2**31
-        if request.schema is not None:
+        if request.schema is not None and canonical_json(request.schema) not in self._refused_schemas:
             named = {"name": "answer", "schema": request.schema, "strict": True}
             body["response_format"] = {"type": "json_schema", "json_schema": named}
         return body
@@ -298,9 +232,8 @@ class OpenAIEngine(BaseEngine):
                 f"engine {self.name!r}: prompt_logprobs needs the model's tokenizer, whose chat template makes the "
                 "prompt; add tokenizer: and a folder or hub id"
             )
-        if self._tokens is None:
-            self._tokens = await asyncio.to_thread(ChatTokenizer, resolve(self._config.tokenizer))
-        prompt, continuation = self._tokens.continued(request)
+        tokens = await asyncio.to_thread(self._tokenizer, self._config.tokenizer)
+        prompt, continuation = tokens.continued(request)
         if not continuation:
             return Reply(prompt_tokens=len(prompt))
         body = {
@@ -325,6 +258,13 @@ class OpenAIEngine(BaseEngine):
             )
         read, written = tokens_of(answer)
         return Reply(values=values, prompt_tokens=read, completion_tokens=written)
+
+    def _tokenizer(self, named: str) -> ChatTokenizer:
+        """The tokenizer, loaded by the first of the requests that come together."""
+        if self._tokens is None:
+            with LOADING:
+                self._tokens = self._tokens or ChatTokenizer(resolve(named))
+        return self._tokens
 
     def _body(self, request: Request) -> dict[str, Any]:
         body: dict[str, Any] = {"model": self.model, "messages": [_turn(turn) for turn in request.messages]}

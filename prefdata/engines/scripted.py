@@ -10,7 +10,8 @@ import asyncio
 import json
 import math
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from functools import partial
 from hashlib import blake2b
 from typing import Any
 
@@ -99,9 +100,10 @@ class ScriptedEngine(BaseEngine):
             case "label_probs":
                 return self._label_probs(request)
             case "embed":
-                return Reply(values=_embedding(_last(request)), prompt_tokens=_read(request))
+                text = request.texts[0] if request.texts else _last(request)
+                return Reply(values=_embedding(text), prompt_tokens=_read(request))
             case "reward":
-                return Reply(values=(4 * quality(_last(request)) - 2,), prompt_tokens=_read(request))
+                return self._reward(request)
         raise RequestError(f"the scripted engine cannot do {request.capability}")
 
     def _generate(self, request: Request) -> Reply:
@@ -137,10 +139,40 @@ class ScriptedEngine(BaseEngine):
                 return values[min(len(values) - 1, max(0, round(quality(text) * (len(values) - 1) + mood)))]
             return values[self._number(f"choose {name}", request) % len(values)]
 
+        def say(name: str) -> str:
+            return write(last, self._number(f"write {name}", request), short=True)
+
         assert request.schema is not None
-        return fill(
-            request.schema, choose, lambda name: write(last, self._number(f"write {name}", request), short=True)
-        )
+        properties = request.schema.get("properties", {})
+        about = {name: self._about_each(request, part, say) for name, part in properties.items()}
+        about = {name: value for name, value in about.items() if value is not None}
+        rest = {name: part for name, part in properties.items() if name not in about}
+        if not about:
+            return fill(request.schema, choose, say)
+        filled = {**fill({**request.schema, "properties": rest}, choose, say), **about}
+        return {name: filled[name] for name in properties}
+
+    def _about_each(self, request: Request, part: Mapping[str, Any], say: Callable[[str], str]) -> Any:
+        """What a property says of several responses: their order, or an object for each. None where it is neither."""
+        items = part.get("items", {})
+        letters = (items.get("anyOf") or [items])[0].get("enum", []) if isinstance(items, dict) else []
+        objects = {name: one for name, one in part.get("properties", {}).items() if "properties" in one}
+        names = list(letters or objects)
+        found = sections(_last(request), names, least=len(names)) if names else {}
+        if set(found) != set(names) or not names:
+            return None
+        if letters:
+            biased = self._number("bias", request) % 10_000 < self._config.position_bias * 10_000
+            return names if biased else sorted(names, key=lambda name: -len(found[name]))
+
+        def choose(letter: str, name: str, values: Sequence[Any]) -> Any:
+            mood = self._number(f"mood {letter} {name}", request) % 1000 / 1000 - 0.5
+            return values[min(len(values) - 1, max(0, round(quality(found[letter]) * (len(values) - 1) + mood)))]
+
+        return {
+            name: fill(one, partial(choose, name), lambda key, name=name: say(f"{name} {key}"))  # type: ignore[misc]
+            for name, one in objects.items()
+        }
 
     def _verdict(self, request: Request, labels: Sequence[str]) -> int:
         """Which label wins: the longest section of the last message under such labels; else any."""
@@ -177,6 +209,14 @@ class ScriptedEngine(BaseEngine):
             before = word
         return Reply(values=tuple(values), prompt_tokens=_read(request) + len(values))
 
+    def _reward(self, request: Request) -> Reply:
+        """The quality of one response, in [-2, 2]; of two, P(the first is better) and the rest."""
+        rewards = [4 * quality(text) - 2 for text in request.texts or (_last(request),)]
+        if len(rewards) == 2:
+            first = 1 / (1 + math.exp(rewards[1] - rewards[0]))
+            return Reply(values=(first, 1 - first), prompt_tokens=_read(request))
+        return Reply(values=tuple(rewards[:1]), prompt_tokens=_read(request))
+
     def _number(self, purpose: str, request: Request) -> int:
         """64 bits of the request's hash; a greedy answer does not depend on the seed."""
         payload = request.payload()
@@ -194,7 +234,8 @@ def _last(request: Request) -> str:
 
 
 def _read(request: Request) -> int:
-    return sum(len(str(turn.get("content") or "").split()) for turn in request.messages)
+    said = [*(str(turn.get("content") or "") for turn in request.messages), *request.texts]
+    return sum(len(text.split()) for text in said)
 
 
 def _embedding(text: str) -> tuple[float, ...]:

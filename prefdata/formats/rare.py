@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 
+from prefdata.dataset import View
 from prefdata.formats.columns import LISTS, MEDIUM, complete, series
 from prefdata.schema import Row
 
@@ -157,26 +158,39 @@ class RareColumns:
         return {row: _media(media) for row, media in held.iter_rows()}
 
     def _rationales(self) -> dict[int, list[Row]]:
-        wanted = self._frame.filter(pl.col("rationale_ids").list.len() > 0).select(
-            "row", "response_ids", "rationale_ids"
-        )
+        """By row, the texts that its `rationale_ids` name, and the critiques of the preference itself."""
+        named = self._frame.filter(pl.col("rationale_ids").list.len() > 0).select("row", one="rationale_ids")
+        wanted = pl.concat([named.explode("one"), self._critiques()]).unique(maintain_order=True)
         if not wanted.height:
             return {}
-        needed = wanted.lazy().select(annotation_id=pl.col("rationale_ids")).explode("annotation_id").unique()
         said = (
             complete("annotations", self._tables["annotations"])
             .filter(pl.col("text").is_not_null())
-            .join(needed, on="annotation_id", how="semi")
+            .join(wanted.lazy().select(annotation_id="one").unique(), on="annotation_id", how="semi")
             .select("annotation_id", "target", "target_ids", "text")
             .collect()
         )
         by_id = {row["annotation_id"]: row for row in said.iter_rows(named=True)}
-        made: dict[int, list[Row]] = {}
-        for row, response_ids, rationale_ids in wanted.iter_rows():
-            texts = [_rationale(by_id[one], response_ids) for one in rationale_ids if one in by_id]
-            if texts:
-                made[row] = texts
-        return made
+        responses = self._frame.select("row", "response_ids").join(wanted, on="row", how="semi")
+        response_ids: dict[int, list[str]] = dict(responses.iter_rows())
+        made: dict[int, list[Row]] = defaultdict(list)
+        for row, one in wanted.iter_rows():
+            if one in by_id:
+                made[row].append(_rationale(by_id[one], response_ids[row]))
+        return dict(made)
+
+    def _critiques(self) -> pl.DataFrame:
+        """row, and `one` annotation whose text says why that preference holds, in the order of the ids."""
+        about = pl.col("target") == "preference"
+        rows = self._tables["annotations"]
+        if isinstance(self._tables, View):  # of all annotations few are about preferences
+            rows = self._tables.annotations_where(about)
+        critiques = complete("annotations", rows).filter(
+            about & (pl.col("protocol") == "critique") & (pl.col("status") == "ok")
+        )
+        found = critiques.select(one="annotation_id", preference_id=pl.col("target_ids")).explode("preference_id")
+        mine = self._frame.lazy().select("row", "preference_id")
+        return mine.join(found, on="preference_id", how="inner").select("row", "one").sort("row", "one").collect()
 
     def _further_prompts(self) -> dict[str, dict[int, Any]]:
         columns: dict[str, dict[int, Any]] = {"other_prompts": {}, "prompt_of": {}, "ref_prompt_of": {}}

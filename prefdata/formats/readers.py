@@ -13,6 +13,7 @@ from prefdata.formats.hh_rlhf import read_hh_rlhf
 from prefdata.formats.intake import Imported, Reader
 from prefdata.formats.label_studio import read_label_studio
 from prefdata.formats.oasst import read_oasst
+from prefdata.formats.pandalm import read_pandalm
 from prefdata.formats.prompts import read_prompts
 from prefdata.formats.ranked import read_ranked
 from prefdata.formats.source import suggestion
@@ -26,6 +27,7 @@ READERS: dict[str, Reader] = {
     "hh-rlhf": read_hh_rlhf,
     "oasst": read_oasst,
     "ukpconvarg": read_ukpconvarg,
+    "pandalm": read_pandalm,
     "trl-pairs": read_trl_pairs,
     "tasks": read_tasks,
     "label-studio": read_label_studio,

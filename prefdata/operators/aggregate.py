@@ -1,7 +1,9 @@
 """Consensus: many annotations of the same responses become one, under the same prompt and aspect.
 
-The three rules differ in what they need. `aggregate.mean` (here) needs scores on one scale, `aggregate.majority`
-verdicts, `aggregate.bradley_terry` any order at all: it is the one to take where annotators of different kinds meet.
+The rules differ in what they need. `aggregate.mean` (here) needs scores on one scale, `aggregate.majority` verdicts,
+`aggregate.veto` something that counts as an objection, `aggregate.bradley_terry` any order at all: it is the one to
+take where annotators of different kinds meet. A jury is nothing more than its members' own annotations (LLM judges,
+reward models, rules, people: any steps) and one of these.
 
 What is missing is never a zero: annotations without scores are left out, and what has fewer than `min_valid` valid ones
 becomes a row with status `abstain`. No rule reads consensus rows, so consensus never feeds on consensus.
@@ -26,6 +28,7 @@ from prefdata.operators.evidence import (
     digests,
     directed,
     first_match,
+    newest_cards,
     selected,
 )
 from prefdata.operators.row_ids import json_of, json_text, row_ids
@@ -55,13 +58,18 @@ class Aggregate(TableStep):
     reads: ClassVar[frozenset[str]] = frozenset({"annotations"})
     writes: ClassVar[frozenset[str]] = frozenset({CONSENSUS})
     ordered: ClassVar[bool] = False
-    columns: ClassVar[Mapping[str, Sequence[str]]] = {"annotations": EVIDENCE}
+    columns: ClassVar[Mapping[str, Sequence[str]]] = {"annotations": (*EVIDENCE, "created_at")}
     narrows: ClassVar[str | None] = "annotations"
 
     aspects: tuple[str, ...] = Field((), description="Only these aspects (`*` stands for any text); all unless given.")
     annotators: tuple[str, ...] = Field((), description="Only these annotators (`*` stands for any text).")
     sources: tuple[str, ...] = Field((), description="Only these sources, for example [human, judge].")
     min_valid: int = Field(1, ge=1, description="With fewer valid annotations it abstains.")
+    card_versions: Literal["newest", "all"] = Field(
+        "newest",
+        description="Of a judge whose card was edited (names that differ in the card's hash alone): newest counts only "
+        "what it said last about each prompt's group, all takes each version for an annotator of its own.",
+    )
 
     def run(self, tables: Mapping[str, pl.DataFrame], context: Context) -> Mapping[str, pl.DataFrame | list[Row]]:
         """One consensus for each prompt and aspect (majority: for each pair or label)."""
@@ -71,10 +79,20 @@ class Aggregate(TableStep):
             annotators=self.annotators,
             sources=self.sources,
         )
+        if self.card_versions == "newest":
+            everything = rows.height
+            rows = newest_cards(rows)
+            if rows.height < everything:
+                context.log(
+                    f"{everything - rows.height} annotations left out: their judge has read a newer version of its "
+                    "card since (card_versions: all takes them too)"
+                )
         made = self._annotations(self.consensus(rows, context))
         abstained = made.filter(pl.col("status") == "abstain").height
         if abstained:
-            context.log(f"{abstained} of {made.height} verdicts are abstentions: too few valid annotations")
+            context.log(
+                f"{abstained} of {made.height} verdicts are abstentions: too few valid annotations, or no verdict"
+            )
         return {"annotations": made}
 
     def consensus(self, rows: pl.DataFrame, context: Context) -> pl.DataFrame:
@@ -88,6 +106,7 @@ class Aggregate(TableStep):
         """What the id of a consensus row hashes besides what was read. The view only says what is read."""
         settings = self.resolved()
         settings.pop("view", None)
+        settings.pop("card_versions", None)  # likewise
         return [self.kind, self.version, settings]
 
     def _annotations(self, verdicts: pl.DataFrame) -> pl.DataFrame:
@@ -119,15 +138,12 @@ class Aggregate(TableStep):
         )
 
 
-class ScoredAggregate(Aggregate):
-    """A rule that reads scores, whose annotators may weigh differently."""
+class WeightedAggregate(Aggregate):
+    """A rule whose annotators may weigh differently."""
 
     weights: dict[str, float] = Field(
         default_factory=dict,
         description="Weight by annotator pattern, the first that fits counts; 1 where none does. 0 leaves them out.",
-    )
-    direction: dict[str, Literal[1, -1]] = Field(
-        default_factory=dict, description="For measures, by aspect: 1 more is better, -1 less is."
     )
 
     @field_validator("weights")
@@ -138,15 +154,34 @@ class ScoredAggregate(Aggregate):
                 raise ValueError(f"the weight of {pattern!r} is {weight}; it must be finite and not negative")
         return weights
 
+    def weight(self, annotator: str) -> float:
+        """Of the first pattern that fits."""
+        pattern = first_match(annotator, self.weights)
+        return 1.0 if pattern is None else self.weights[pattern]
+
+    def weighed(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, float]]:
+        """The rows of annotators that have a weight, and the weights by annotator (one without a name has 1)."""
+        weight = {name: self.weight(name) for name in rows["annotator"].drop_nulls().unique().sort()}
+        return rows.filter(weight_of(weight) > 0), weight
+
+
+def weight_of(weight: Mapping[str, float]) -> pl.Expr:
+    """The weight of each row's annotator."""
+    return pl.col("annotator").replace_strict(dict(weight), default=1.0, return_dtype=pl.Float64)
+
+
+class ScoredAggregate(WeightedAggregate):
+    """A rule that reads scores."""
+
+    direction: dict[str, Literal[1, -1]] = Field(
+        default_factory=dict, description="For measures, by aspect: 1 more is better, -1 less is."
+    )
+
     def consensus(self, rows: pl.DataFrame, context: Context) -> pl.DataFrame:
         """One row of scores for each prompt and aspect, and one abstention for the responses that have too few."""
         rows = directed(rows.filter(pl.col("protocol").is_in(ORDERING)), self.direction, self.kind)
-        weight = {name: self.weight(name) for name in rows["annotator"].drop_nulls().unique().sort()}
-        rows = coded(
-            rows.filter(pl.col("annotator").replace_strict(weight, default=1.0, return_dtype=pl.Float64) > 0),
-            CONTEXT,
-            "problem",
-        )
+        rows, weight = self.weighed(rows)
+        rows = coded(rows, CONTEXT, "problem")
         if rows.is_empty():
             return pl.DataFrame(schema=VERDICT)
         read = digests(rows, "problem", VALID, self.asked())
@@ -184,11 +219,6 @@ class ScoredAggregate(Aggregate):
         """
         raise NotImplementedError
 
-    def weight(self, annotator: str) -> float:
-        """Of the first pattern that fits."""
-        pattern = first_match(annotator, self.weights)
-        return 1.0 if pattern is None else self.weights[pattern]
-
 
 @step("aggregate.mean")
 class Mean(ScoredAggregate):
@@ -196,6 +226,9 @@ class Mean(ScoredAggregate):
 
     Of comparisons it is the share of wins. Scores on unlike scales are refused (see `scales.check_alike`) unless
     `normalise` says how to treat them. A response with fewer than `min_valid` scores gets none.
+
+    With `into` it is one mean over all aspects, of those that apply to the response: an aspect that a judge calls not
+    applicable has no score, and enters no mean.
     """
 
     normalise: Normalise | None = Field(
@@ -203,6 +236,25 @@ class Mean(ScoredAggregate):
         description="Within annotator and prompt: zscore, rank, minmax. none: take the scores as they are, whatever "
         "their scales. Unless given, unlike scales are refused.",
     )
+    into: str | None = Field(
+        None, min_length=1, description="One mean of all aspects together, under this name; one for each otherwise."
+    )
+
+    def asked(self) -> list[Any]:
+        """See `Aggregate.asked`. Without `into` a mean is named as it was before there was any."""
+        kind, version, settings = super().asked()
+        if self.into is None:
+            settings.pop("into")
+        return [kind, version, settings]
+
+    def consensus(self, rows: pl.DataFrame, context: Context) -> pl.DataFrame:
+        """See `ScoredAggregate.consensus`."""
+        if self.into is not None:
+            rows = directed(rows.filter(pl.col("protocol").is_in(ORDERING)), self.direction, self.kind)
+            # A measure whose direction was said is a score like any other from here on.
+            protocol = pl.col("protocol").replace("measure", "score")
+            rows = rows.with_columns(aspect=pl.lit(self.into), protocol=protocol)
+        return super().consensus(rows, context)
 
     def scored(
         self, valid: pl.DataFrame, weight: Mapping[str, float], context: Context
@@ -221,7 +273,7 @@ class Mean(ScoredAggregate):
         silent = np.isnan(score)
         if silent.any():
             context.log(f"{int(silent.sum())} scores left out: the only response their annotator scored")
-        w = entries["annotator"].replace_strict(dict(weight), default=1.0, return_dtype=pl.Float64).to_numpy()
+        w = entries.select(weight_of(weight)).to_series().to_numpy()
         mean, count = _means(node[~silent], score[~silent], w[~silent], int(node.max(initial=-1)) + 1)
         scored = entries.filter(pl.col("node").is_first_distinct()).select("problem", "target")
         scored = scored.with_columns(score=pl.Series(mean), enough=pl.Series(count >= self.min_valid)).select(

@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import polars as pl
 
-from prefdata.operators.aggregate import VERDICT, Aggregate
+from prefdata.operators.aggregate import VERDICT, WeightedAggregate, weight_of
 from prefdata.operators.evidence import CONTEXT, VALID, coded, digests
 from prefdata.pipeline.registry import step
 from prefdata.pipeline.step import Context
 
+SEPARATOR = "\x1f"
+"""Between several labels of one target, which are one verdict."""
+
 
 @step("aggregate.majority")
-class Majority(Aggregate):
+class Majority(WeightedAggregate):
     """The most frequent verdict: over labels for each response, over comparisons for each pair.
 
     A comparison's verdict is first, second or tie. The two orders of one comparison by one annotator (same criterion
-    and replicate) are merged to one vote first: the same response in both orders wins, anything else is a tie. Where
-    two verdicts are equally frequent there is no majority, and the row abstains. The confidence is the winner's share
-    of the votes. Annotations of other protocols are left out and counted.
+    and replicate) are merged to one vote first: the same response in both orders wins, anything else is a tie. With
+    `weights` it is the share of weight that counts. Where two verdicts have the same there is no majority, and the row
+    abstains. The confidence is the winner's share of the votes. Annotations of other protocols are left out and
+    counted.
     """
+
+    def asked(self) -> list[Any]:
+        """See `Aggregate.asked`. A jury without weights is named as it was before there were any."""
+        kind, version, settings = super().asked()
+        if not self.weights:
+            settings.pop("weights")
+        return [kind, version, settings]
 
     def consensus(self, rows: pl.DataFrame, context: Context) -> pl.DataFrame:
         """Rows of protocol compare (scores 1 and 0, or 0.5 each) and label (one response each)."""
@@ -26,18 +40,16 @@ class Majority(Aggregate):
         if len(other):
             kinds = ", ".join(sorted(other["protocol"].unique().to_list()))
             context.log(f"{len(other)} annotations are neither labels nor comparisons ({kinds}): left out")
-        compared = self._compared(rows.filter(pl.col("protocol") == "compare"))
-        return pl.concat([compared, self._labelled(rows.filter(pl.col("protocol") == "label"))])
+        rows, weight = self.weighed(rows)
+        compared = self._compared(rows.filter(pl.col("protocol") == "compare"), weight)
+        return pl.concat([compared, self._labelled(rows.filter(pl.col("protocol") == "label"), weight)])
 
-    def _compared(self, rows: pl.DataFrame) -> pl.DataFrame:
-        ends = rows.filter(pl.col("target_ids").list.len() == 2).with_columns(
-            low=pl.col("target_ids").list.min(), high=pl.col("target_ids").list.max()
-        )
-        ends = coded(ends, [*CONTEXT, "low", "high"], "problem")
+    def _compared(self, rows: pl.DataFrame, weight: Mapping[str, float]) -> pl.DataFrame:
+        ends = ends_of(rows)
         if ends.is_empty():
             return pl.DataFrame(schema=VERDICT)
         read = digests(ends, "problem", VALID, self.asked())
-        winner = self._winners(_merged_orders(ends.filter(VALID)))
+        winner = self._winners(tally(merged_orders(ends.filter(VALID), weight)))
         low = pl.col("verdict").replace_strict({"low": 1.0, "tie": 0.5, "high": 0.0}, return_dtype=pl.Float64)
         return (
             ends.unique("problem", keep="first", maintain_order=True)
@@ -53,24 +65,13 @@ class Majority(Aggregate):
             .select(list(VERDICT))
         )
 
-    def _labelled(self, rows: pl.DataFrame) -> pl.DataFrame:
-        count, targets = pl.col("labels").list.len(), pl.col("target_ids").list.len()
-        # One label for each target; or several labels of one target, which are one verdict, whatever their order.
-        aligned, several = count == targets, (targets == 1) & (count > 1)
-        said = (pl.col("status") == "ok") & (aligned | several).fill_null(False)
-        verdicts = (
-            pl.when(~said).then(None).when(several).then(pl.concat_list(_one_verdict())).otherwise(pl.col("labels"))
-        )
-        silent = pl.col("target_ids").list.eval(pl.lit(None, dtype=pl.String).repeat_by(pl.len()).explode())
-        each = rows.with_columns(verdict=pl.coalesce(verdicts, silent), named=pl.col("target_ids")).explode(
-            "verdict", "named"
-        )
-        each = coded(each, [*CONTEXT, "named"], "problem")
+    def _labelled(self, rows: pl.DataFrame, weight: Mapping[str, float]) -> pl.DataFrame:
+        each = coded(labels_of(rows), [*CONTEXT, "named"], "problem")
         if each.is_empty():
             return pl.DataFrame(schema=VERDICT)
         given = pl.col("verdict").is_not_null()
         read = digests(each, "problem", given, self.asked())
-        winner = self._winners(each.filter(given).group_by("problem", "verdict").len("votes"))
+        winner = self._winners(tally(each.filter(given).select("problem", "verdict", weight=weight_of(weight))))
         return (
             each.drop("verdict")
             .unique("problem", keep="first", maintain_order=True)
@@ -80,36 +81,61 @@ class Majority(Aggregate):
                 target_ids=pl.concat_list("named"),
                 protocol=pl.lit("label"),
                 scores=pl.lit(None, pl.List(pl.Float64)),
-                labels=pl.col("verdict").str.split(_SEPARATOR),
+                labels=pl.col("verdict").str.split(SEPARATOR),
                 confidence="share",
             )
             .select(list(VERDICT))
         )
 
     def _winners(self, votes: pl.DataFrame) -> pl.DataFrame:
-        """problem, verdict and share of the verdicts that have the most votes, out of `min_valid` or more.
+        """problem, verdict and share of the verdicts that have the most weight, out of `min_valid` votes or more.
 
         Args:
-            votes: problem, verdict, votes. Where two have the most there is no winner.
+            votes: what `tally` returns. Where two have the most there is no winner.
         """
-        most = pl.col("votes") == pl.col("votes").max().over("problem")
+        most = pl.col("weight") == pl.col("weight").max().over("problem")
+        total = pl.col("weight").sum().over("problem").round(12)
         return (
-            votes.with_columns(total=pl.col("votes").sum().over("problem"))
-            .filter(most & (pl.col("total") >= self.min_valid))
+            votes.with_columns(total=total, given=pl.col("votes").sum().over("problem"))
+            .filter(most & (pl.col("given") >= self.min_valid))
             .filter(pl.len().over("problem") == 1)
-            .select("problem", "verdict", share=pl.col("votes") / pl.col("total"))
+            .select("problem", "verdict", share=pl.col("weight") / pl.col("total"))
         )
 
 
-_SEPARATOR = "\x1f"
+def ends_of(rows: pl.DataFrame) -> pl.DataFrame:
+    """Comparisons of two responses with their ends in the order of the ids (low, high), numbered by `problem`."""
+    ends = rows.filter(pl.col("target_ids").list.len() == 2).with_columns(
+        low=pl.col("target_ids").list.min(), high=pl.col("target_ids").list.max()
+    )
+    return coded(ends, [*CONTEXT, "low", "high"], "problem")
 
 
-def _one_verdict() -> pl.Expr:
-    return pl.col("labels").list.sort().list.join(_SEPARATOR)
+def labels_of(rows: pl.DataFrame) -> pl.DataFrame:
+    """Labels response by response: one row for each target, `named`, with the `verdict` (null where nothing is said).
+
+    One label for each target; or several labels of one target, which are one verdict, whatever their order.
+    """
+    count, targets = pl.col("labels").list.len(), pl.col("target_ids").list.len()
+    aligned, several = count == targets, (targets == 1) & (count > 1)
+    said = (pl.col("status") == "ok") & (aligned | several).fill_null(False)
+    together = pl.concat_list(pl.col("labels").list.sort().list.join(SEPARATOR))
+    verdicts = pl.when(~said).then(None).when(several).then(together).otherwise(pl.col("labels"))
+    silent = pl.col("target_ids").list.eval(pl.lit(None, dtype=pl.String).repeat_by(pl.len()).explode())
+    each = rows.with_columns(verdict=pl.coalesce(verdicts, silent), named=pl.col("target_ids"))
+    return each.explode("verdict", "named")
 
 
-def _merged_orders(valid: pl.DataFrame) -> pl.DataFrame:
-    """problem, verdict (low, tie, high) and votes, after merging the two orders of each comparison."""
+def merged_orders(valid: pl.DataFrame, weight: Mapping[str, float]) -> pl.DataFrame:
+    """One row for each vote, after merging the two orders of each comparison.
+
+    Args:
+        valid: what `ends_of` returns, valid rows only.
+        weight: of each annotator; 1 where none is given.
+
+    Returns:
+        problem, verdict (low, tie, high) and weight.
+    """
     forward = pl.col("target_ids").list.first() == pl.col("low")
     margin = (pl.col("scores").list.first() - pl.col("scores").list.last()).sign()
     unit = ["problem", "annotator", "criterion_id", "replicate"]
@@ -121,4 +147,12 @@ def _merged_orders(valid: pl.DataFrame) -> pl.DataFrame:
     merged = votes.group_by(*unit, "k").agg(least=pl.col("vote").min(), most=pl.col("vote").max())
     vote = pl.when(pl.col("least") == pl.col("most")).then(pl.col("least")).otherwise(0.0)
     verdict = vote.replace_strict({1.0: "low", 0.0: "tie", -1.0: "high"}, return_dtype=pl.String)
-    return merged.select("problem", verdict=verdict).group_by("problem", "verdict").len("votes")
+    return merged.select("problem", verdict=verdict, weight=weight_of(weight))
+
+
+def tally(votes: pl.DataFrame) -> pl.DataFrame:
+    """problem, verdict, votes (how many) and weight (theirs together), from one row for each vote."""
+    counted = votes.group_by("problem", "verdict", "weight").len("votes").sort("problem", "verdict", "weight")
+    # 12 decimals: weights that are equal on paper (0.1 + 0.2 and 0.3) must not differ in the last bit.
+    weight = (pl.col("weight") * pl.col("votes")).sum().round(12)
+    return counted.group_by("problem", "verdict", maintain_order=True).agg(pl.col("votes").sum(), weight=weight)

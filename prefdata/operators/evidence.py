@@ -6,6 +6,7 @@ Aggregation, pairing and the report rest on these three questions, so they are a
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -27,6 +28,9 @@ ORDERING = ("score", "measure", "compare", "rank", "choose")
 
 CONTEXT = ["group_id", "prompt_id", "aspect"]
 """Within these, and nowhere else, responses are compared with one another."""
+
+_CARD = re.compile(r"(judge:.*/[A-Za-z0-9][A-Za-z0-9_.-]*)@[0-9a-f]{8}", re.DOTALL)
+"""The name of a judge that reads a card: all but the card's hash, which is what an edit of the card changes."""
 
 _AT_ONCE = 1 << 17
 """Rows whose texts are held at once."""
@@ -51,22 +55,50 @@ def selected(
     aspects: Sequence[str] = (),
     annotators: Sequence[str] = (),
     sources: Sequence[str] = (),
+    target: str = "response",
 ) -> pl.DataFrame:
-    """The annotations of whole responses under these aspects, by these annotators, of these sources.
+    """The annotations of whole responses (or another target) under these aspects, by these annotators and sources.
 
     Args:
         annotations: rows of `annotations`.
         aspects: patterns in which `*` stands for any text; empty: all.
         annotators: likewise.
         sources: names; empty: all.
+        target: what they are about: a key of `schema.TARGETS`.
     """
-    kept = [pl.col("target") == "response", pl.col("parts").is_null()]
+    kept = [pl.col("target") == target, pl.col("parts").is_null()]
     for column, patterns in (("aspect", aspects), ("annotator", annotators)):
         if patterns:
             kept.append(pl.col(column).is_in(matching(annotations[column].unique(), patterns)))
     if sources:
         kept.append(pl.col("source").is_in(list(sources)))
     return annotations.filter(reduce(lambda a, b: a & b, kept))
+
+
+def newest_cards(annotations: pl.DataFrame) -> pl.DataFrame:
+    """The annotations without those of a judge that has judged by a newer version of its card since.
+
+    Annotators whose names differ in nothing but the hash of the card (`judge:MODEL/CARD@HASH`) are versions of one
+    judge. Within a group only the version that spoke last counts, whatever became of it: an answer to the edited card
+    that could not be read does not bring the old card back. No other group has a say in it.
+
+    Args:
+        annotations: rows of `annotations`, with group_id, annotator and created_at.
+    """
+    cards = {name: card[1] for name in annotations["annotator"].unique() if name and (card := _CARD.fullmatch(name))}
+    shared = {judge for judge, count in Counter(cards.values()).items() if count > 1}
+    versions = {name: judge for name, judge in cards.items() if judge in shared}
+    if not versions:
+        return annotations
+    spoke = (
+        annotations.filter(pl.col("annotator").is_in(list(versions)))
+        .group_by("group_id", "annotator")
+        .agg(pl.col("created_at").max())
+        .with_columns(judge=pl.col("annotator").replace_strict(versions))
+        .sort("group_id", "judge", "created_at", "annotator", nulls_last=False)
+    )
+    older = spoke.filter(~pl.struct("group_id", "judge").is_last_distinct())
+    return annotations.join(older, on=["group_id", "annotator"], how="anti", maintain_order="left")
 
 
 def matching(names: Iterable[str | None], patterns: Sequence[str]) -> list[str]:

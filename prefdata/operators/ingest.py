@@ -24,7 +24,9 @@ class Ingest(SourceStep):
     kept with the reason in the dataset's `quarantine/` until it is put right; with `strict` it stops the run.
     """
 
-    format: str = Field("prompts", description="Of the file: prompts, ranked, hh-rlhf, oasst, ukpconvarg, trl-pairs.")
+    format: str = Field(
+        "prompts", description="Of the file: prompts, ranked, hh-rlhf, oasst, ukpconvarg, pandalm, trl-pairs."
+    )
     path: str = Field(
         description="A file or folder, from the working folder or the pipeline's; `sample:` is our own data."
     )
@@ -55,10 +57,12 @@ class Ingest(SourceStep):
             context.log(f"WARNING: {sentence}")
         for reason, count in sorted(taken.left_out.items()):
             context.log(f"{count:,} rows of {found.name} left out: {reason}")
-        groups = list(dict.fromkeys(row["group_id"] for row in taken.rows.get("prompts", [])))
+        # Rows of a source are compared group by group; those of `annotators` are in none, so only `import` takes them.
+        made = {table: rows for table, rows in taken.rows.items() if table in self.writes}
+        groups = list(dict.fromkeys(row["group_id"] for row in made.get("prompts", [])))
         if self.limit is None or self.limit >= len(groups):
             context.log(taken.note)
-            return taken.rows
+            return made
         context.log(f"the first {self.limit:,} of {len(groups):,} prompts of {found.name}")
         kept = set(groups[: self.limit])
-        return {table: [row for row in rows if row["group_id"] in kept] for table, rows in taken.rows.items()}
+        return {table: [row for row in rows if row["group_id"] in kept] for table, rows in made.items()}

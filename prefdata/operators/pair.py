@@ -14,11 +14,12 @@ from pydantic import Field
 from prefdata.dataset.parts import frame_of
 from prefdata.operators.evidence import EVIDENCE, ORDERING, VALID, Lists, directed, lists_of, pairs_within, selected
 from prefdata.operators.row_ids import array_of, json_of, json_text, row_ids
+from prefdata.operators.same_text import content
 from prefdata.pipeline.registry import step
 from prefdata.pipeline.step import CONSENSUS, Context, TableStep
-from prefdata.schema import Row
+from prefdata.schema import Row, make_id
 
-Rule = Literal["best_worst", "all_pairs", "adjacent", "best_vs_rest", "list"]
+Rule = Literal["best_worst", "all_pairs", "adjacent", "best_vs_rest", "best_vs_random", "list"]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
@@ -74,8 +75,8 @@ def preferences_from(
     shrunk = np.bincount(lists.entries["list"].to_numpy(), minlength=len(sizes)) > sizes
     reasons["single"] = int(((sizes < 2) & ~shrunk).sum())
     starts = np.cumsum(sizes) - sizes
-    first, last = _candidates(sizes, starts, rule)
     score = entries["score"].to_numpy()
+    first, last = _candidates(entries, sizes, starts, rule)
     which = entries["list"].to_numpy()[first]
     gap = score[first] - score[last]
     # A choice says nothing within the chosen or within the rest: equal scores there are not a tie.
@@ -97,13 +98,11 @@ def preferences_from(
 
 def _ranked(lists: Lists, responses: pl.DataFrame, reasons: Counter[str]) -> pl.DataFrame:
     """The entries of each list, best first, without missing responses and repeated texts (the better one stays)."""
-    media = pl.lit("") if responses["media"].null_count() == len(responses) else _media()
-    text = pl.col("text").str.replace_all(r"\s+", " ").str.strip_chars()
     known = responses.filter(pl.col("text").is_not_null() | pl.col("media").is_not_null()).select(
         pl.col("response_id").alias("target"),
         pl.col("prompt_id").alias("own_prompt"),
         pl.col("group_id").alias("own_group"),
-        pl.concat_str(pl.col("prompt_id").fill_null(""), text.fill_null(""), media, separator="\x00").alias("seen"),
+        pl.concat_str(pl.col("prompt_id").fill_null(""), content(responses), separator="\x00").alias("seen"),
     )
     known = known.join(lists.entries.select("target").unique(), on="target", how="semi")
     codes = known.select("seen").unique(maintain_order=True).with_row_index("content")
@@ -116,16 +115,12 @@ def _ranked(lists: Lists, responses: pl.DataFrame, reasons: Counter[str]) -> pl.
     return kept
 
 
-def _media() -> pl.Expr:
-    """The media of a response as text; empty for none."""
-    each = pl.col("media").list.eval(pl.element().struct.json_encode())
-    return each.list.join("\x01").fill_null("")
-
-
-def _candidates(sizes: IntArray, starts: IntArray, rule: Rule) -> tuple[IntArray, IntArray]:
+def _candidates(entries: pl.DataFrame, sizes: IntArray, starts: IntArray, rule: Rule) -> tuple[IntArray, IntArray]:
     """Positions of the better and the worse entry of each candidate; of the ends of the list for the rule `list`."""
     if rule == "all_pairs":
         return pairs_within(sizes)
+    if rule == "best_vs_random":
+        return _with_random(entries, sizes, starts)
     big = sizes > 1
     starts, sizes = starts[big], sizes[big]
     if rule in ("best_worst", "list"):
@@ -135,6 +130,22 @@ def _candidates(sizes: IntArray, starts: IntArray, rule: Rule) -> tuple[IntArray
     if rule == "adjacent":
         return repeated + step_in, repeated + step_in + 1
     return repeated, repeated + step_in + 1
+
+
+def _with_random(entries: pl.DataFrame, sizes: IntArray, starts: IntArray) -> tuple[IntArray, IntArray]:
+    """Positions of the best entry of each list, and of one of the worse ones, drawn by the hash of the two ids.
+
+    The highest hash wins, so that a response more or less in a list changes the draw only where it is that one.
+    Where none is worse, the last one stands for the tie.
+    """
+    big = sizes > 1
+    targets, score = entries["target"].to_list(), entries["score"].to_list()
+    drawn = []
+    for start, size in zip(starts[big].tolist(), sizes[big].tolist(), strict=True):
+        worse = [place for place in range(start + 1, start + size) if score[place] < score[start]]
+        best = targets[start]
+        drawn.append(max(worse, key=lambda p: make_id("best_vs_random", best, targets[p]), default=start + size - 1))
+    return starts[big], np.array(drawn, dtype=np.int64)
 
 
 def _over(
@@ -234,6 +245,7 @@ class Pair(TableStep):
     - `all_pairs`: each against each worse one.
     - `adjacent`: each against the next.
     - `best_vs_rest`: the first against each other.
+    - `best_vs_random`: the first against one of the worse, drawn by the hash of the two ids (UltraFeedback, binarised).
     - `list`: one preference of all, best first; equal scores state no order.
 
     In a group where an earlier step made a consensus only that is paired, else every other annotation, which then
@@ -266,6 +278,12 @@ class Pair(TableStep):
     direction: dict[str, Literal[1, -1]] = Field(
         default_factory=dict, description="For measures, by aspect: 1 more is better, -1 less is."
     )
+
+    def planned(self) -> Pair:
+        """See `TableStep`: every pair that the rule could make."""
+        from prefdata.operators.pair_planned import PlannedPair
+
+        return PlannedPair.of(self)
 
     def run(self, tables: Mapping[str, pl.DataFrame], context: Context) -> Mapping[str, pl.DataFrame | list[Row]]:
         """The preferences; what gave none is counted in the log."""

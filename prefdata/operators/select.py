@@ -163,19 +163,21 @@ def _with_extras(table: str, tables: Mapping[str, pl.DataFrame]) -> pl.DataFrame
 
 @step("select.threshold")
 class Threshold(TableStep):
-    """Keep the responses whose scores lie in a range.
+    """Keep the responses, or the preferences, whose scores lie in a range.
 
-    Scores are those of the protocols `score` and `measure` under one aspect. Where several annotations fit, every one
-    of them must lie in the range: name one annotator where that is not meant. What has no score is kept unless
-    `unscored: drop` says otherwise: missing is not zero.
+    Scores are those of the protocols `score` and `measure` under one aspect: of the response itself, or of the
+    preference itself (by a pair critic). Where several annotations fit, every one of them must lie in the range: name
+    one annotator where that is not meant. What has no score is kept unless `unscored: drop` says otherwise: missing is
+    not zero.
     """
 
-    reads: ClassVar[frozenset[str]] = frozenset({"annotations", CONSENSUS, "responses"})
+    reads: ClassVar[frozenset[str]] = frozenset({"annotations", CONSENSUS, "responses", "preferences"})
     writes: ClassVar[frozenset[str]] = frozenset({"drops"})
     ordered: ClassVar[bool] = False
     columns: ClassVar[Mapping[str, Sequence[str]]] = {
         "annotations": EVIDENCE,
         "responses": (),
+        "preferences": (),
     }
     narrows: ClassVar[str | None] = "annotations"
 
@@ -183,8 +185,8 @@ class Threshold(TableStep):
     annotator: str = Field("consensus:*", description="Whose scores (`*` stands for any text).")
     min: float | None = Field(None, description="Scores below are dropped.")
     max: float | None = Field(None, description="Scores above are dropped.")
-    table: Literal["responses"] = Field("responses", description="What to drop from.")
-    unscored: Literal["keep", "drop"] = Field("keep", description="What happens to responses without a score.")
+    table: Literal["responses", "preferences"] = Field("responses", description="What to drop from.")
+    unscored: Literal["keep", "drop"] = Field("keep", description="What happens to what has no score.")
 
     @model_validator(mode="after")
     def _has_limit(self) -> Threshold:
@@ -192,19 +194,28 @@ class Threshold(TableStep):
             raise ValueError("give min, max or both: without a limit nothing is dropped")
         if self.min is not None and self.max is not None and self.min > self.max:
             raise ValueError(f"min {self.min} is above max {self.max}: nothing could be kept")
+        if self.table == "preferences" and "annotator" not in self.model_fields_set:
+            raise ValueError(
+                'preferences have no consensus: name the critic whose scores count, for example annotator: "judge:*"'
+            )
         return self
+
+    def inputs(self) -> frozenset[str]:
+        """The table that it drops from, and what is said about it."""
+        return frozenset({"annotations", CONSENSUS, self.table})
 
     def run(self, tables: Mapping[str, pl.DataFrame], context: Context) -> Mapping[str, pl.DataFrame | list[Row]]:
         """The drops."""
-        rows = selected(tables["annotations"], aspects=[self.aspect], annotators=[self.annotator])
+        key, target = KEYS[self.table], self.table.removesuffix("s")
+        rows = selected(tables["annotations"], aspects=[self.aspect], annotators=[self.annotator], target=target)
         scores = (
             rows.filter(VALID & pl.col("protocol").is_in(["score", "measure"]))
-            .select(response_id="target_ids", score="scores")
-            .explode("response_id", "score")
-            .group_by("response_id")
+            .select(pl.col("target_ids").alias(key), score="scores")
+            .explode(key, "score")
+            .group_by(key)
             .agg(low=pl.col("score").min(), high=pl.col("score").max())
         )
-        responses = tables["responses"].join(scores, on="response_id", how="left", maintain_order="left")
+        judged = tables[self.table].join(scores, on=key, how="left", maintain_order="left")
         what = f"{self.aspect} by {self.annotator}"
         reason = pl.lit(None, dtype=pl.String)
         if self.unscored == "drop":
@@ -213,8 +224,8 @@ class Threshold(TableStep):
             reason = pl.when(pl.col("low") < self.min).then(pl.lit(f"{what} < {self.min:g}")).otherwise(reason)
         if self.max is not None:
             reason = pl.when(pl.col("high") > self.max).then(pl.lit(f"{what} > {self.max:g}")).otherwise(reason)
-        dropped = responses.with_columns(reason=reason).filter(pl.col("reason").is_not_null())
-        unscored = responses["low"].null_count()
+        dropped = judged.with_columns(reason=reason).filter(pl.col("reason").is_not_null())
+        unscored = judged["low"].null_count()
         note = f"; {unscored} without a score: {'dropped' if self.unscored == 'drop' else 'kept'}" if unscored else ""
-        context.log(f"{len(dropped)} of {len(responses)} responses dropped by {what}{note}")
+        context.log(f"{len(dropped)} of {len(judged)} {self.table} dropped by {what}{note}")
         return {"drops": _drops(self.table, dropped, pl.col("reason"), self.view)}

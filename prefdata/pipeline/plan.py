@@ -9,24 +9,26 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from prefdata.dataset import Dataset
 from prefdata.dataset.dataset import MARKER
 from prefdata.engines import RequestCache, call_id_of, revised
 from prefdata.engines.base import Answer, Engine, Reply, Request
-from prefdata.pipeline.commits import StepResult
+from prefdata.pipeline.commits import Commits, StepResult
 from prefdata.pipeline.display import Display
 from prefdata.pipeline.fingerprint import Resolved
+from prefdata.pipeline.made import Made
 from prefdata.pipeline.pieces import Piece
 from prefdata.pipeline.progress import GONE, last_runs, note
 from prefdata.pipeline.run import make_engines, run_blocking
 from prefdata.pipeline.runtime import Options, Runtime
 from prefdata.pipeline.spec import Pipeline, engine_names, load
-from prefdata.pipeline.step import Sink
+from prefdata.pipeline.step import Sink, TableStep
 
 CHARACTERS_PER_TOKEN = 4
 """Rough, for English; the plan says that its tokens are an estimate."""
@@ -109,7 +111,7 @@ def plan(
         counter = _Counter(
             engines,
             RequestCache(),
-            {str(step.name): StepPlan(str(step.name), engine_names(step)) for step in spec.steps},
+            {str(step.name): StepPlan(str(step.name), list(dict.fromkeys(engine_names(step)))) for step in spec.steps},
         )
         runtime = _DryRuntime(
             fork, spec, engines, counter, options=Options(limit=limit, retry=tuple(retry)), display=Display(quiet=True)
@@ -146,6 +148,8 @@ class _Counter:
     def __init__(self, engines: Mapping[str, Engine], cache: RequestCache, plans: dict[str, StepPlan]) -> None:
         self.engines, self.cache, self.plans = engines, cache, plans
         self.inexact = False
+        self.several = False
+        """A call was to write several texts, of which it may write fewer."""
         self._seen: set[str] = set()
 
     async def ask(
@@ -167,10 +171,13 @@ class _Counter:
             self._seen.add(call_id)
             self._count(counted, engine, request)
         _stood_in.set(revision)
+        properties: Mapping[str, Any] = (request.schema or {}).get("properties") or {}
+        self.several = self.several or any(_several(one) for one in properties.values())
         return Answer(_stand_in(request), "ok", call_id)
 
     def _count(self, counted: StepPlan, engine: Engine, request: Request) -> None:
         asked = sum(len(str(turn.get("content") or "")) for turn in request.messages) + len(request.continuation)
+        asked += sum(map(len, request.texts))
         written = request.max_tokens if request.capability == "generate" else 0
         counted.calls += 1
         counted.prompt_tokens += asked // CHARACTERS_PER_TOKEN
@@ -185,11 +192,48 @@ def _stand_in(request: Request) -> Reply:
     if request.capability == "label_probs":
         return Reply(values=(1 / labels,) * labels, mass=1.0)
     if request.capability == "generate":
-        seed = f" {request.seed}" if request.seed is not None else ""
+        # First what tells it from others: of a text that is cut off later the beginning stays.
+        seed = f"{request.seed} " if request.seed is not None else ""
         # As long as it may become, so that what is asked about it is not estimated too low.
-        text = f"(not written yet{seed})".ljust(CHARACTERS_PER_TOKEN * request.max_tokens, ".")
+        text = f"({seed}not written yet)".ljust(CHARACTERS_PER_TOKEN * request.max_tokens, ".")
+        text = _texts_for(request.schema, text) or text
         return Reply(text=text, completion_tokens=request.max_tokens)
     return Reply(values=(-1.0,))
+
+
+def _texts_for(schema: Mapping[str, Any] | None, text: str) -> str | None:
+    """What a schema asks for as far as it can be stood in for, as JSON: texts and lists of texts. None: nothing.
+
+    A verdict or a score is left out: how often one that cannot be read is asked for again, a plan has to count. So an
+    answer that is one text alone is not stood in for either, since only as plain text is it counted like that.
+    """
+    asked: Mapping[str, Any] = (schema or {}).get("properties") or {}
+    counts = {name: int(one.get("minItems", 1)) for name, one in asked.items() if _several(one)}
+    alone = [name for name, one in asked.items() if one == {"type": "string"}]
+    if not counts and len(alone) == len(asked):
+        return None
+    size = len(text) // max(1, sum(counts.values()) + len(alone))
+    made: dict[str, Any] = {name: [f"{n} {text[:size]}" for n in range(count)] for name, count in counts.items()}
+    return json.dumps({**made, **dict.fromkeys(alone, text[:size])}) if made or alone else None
+
+
+def _several(asked: Mapping[str, Any]) -> bool:
+    """Whether a schema's property is a list of texts."""
+    return asked.get("items") == {"type": "string"}
+
+
+class _WithoutDrops(Commits):
+    """Commits all but what a step drops of its own rows, while these are only stood in for."""
+
+    def __init__(self, dataset: Dataset, key: str, unknown: Callable[[], bool]) -> None:
+        super().__init__(dataset, key)
+        self._unknown = unknown
+
+    def rows(self, made: Made, groups: Sequence[str], digests: Mapping[str, str], done: StepResult) -> None:
+        """See `Commits`."""
+        if self._unknown():
+            made = {table: given for table, given in made.items() if table != "drops"}
+        super().rows(made, groups, digests, done)
 
 
 class _DryRuntime(Runtime):
@@ -198,16 +242,28 @@ class _DryRuntime(Runtime):
     asker: _Counter
     log_hint = ""
 
+    def __init__(self, dataset: Dataset, *given: Any, **options: Any) -> None:
+        super().__init__(dataset, *given, **options)
+        self._commits = _WithoutDrops(dataset, self.key, self._unknown)
+
     async def _run_step(self, position: int, done: StepResult) -> None:
         step = self.resolved[position].step
         if isinstance(step, Sink):
             return
-        unknown = any(plan.calls for plan in self.asker.plans.values())
-        if unknown and "drops" in step.writes:
+        if self._unknown() and step.writes == {"drops"}:
             self.asker.inexact = True
             self._undrop(self.resolved[position].fingerprint)
             return
+        if self._unknown() and isinstance(step, TableStep) and (planned := step.planned()) is not step:
+            self.asker.inexact = True
+            self.resolved[position] = replace(self.resolved[position], step=planned)
         await super()._run_step(position, done)
+        if self._unknown() and ("drops" in step.writes or self.asker.several):
+            self.asker.inexact = True
+
+    def _unknown(self) -> bool:
+        """Whether some answer is only stood in for."""
+        return any(plan.calls for plan in self.asker.plans.values())
 
     def _pieces(self, resolved: Resolved) -> list[Piece]:
         """Where nothing is asked any more, one piece shows whether the step works; there is nothing to count."""

@@ -116,7 +116,8 @@ def _restored(record: StepRecord, say: Callable[[str], object]) -> GroupStep | N
     able = issubclass(known, GroupStep) and "annotations" in known.writes
     if not able or "generate" not in known.engine_fields.values():
         return None
-    if len(_identities(known, record)) != 1:
+    # Where each engine makes rows of its own, which of them said what stands in the rows' ids.
+    if len(_identities(known, record)) != 1 and not getattr(known, "each_alone", False):
         say(f"step {record.name!r} asks several models; which of them said what cannot be told, so it is left alone")
         return None
     try:
@@ -217,10 +218,10 @@ class _Reader:
         histories = self._histories(view, live, chunk)
         calls = self._calls(view, chunk, histories)
         asked = {calls[row["call_id"]]["model"] for row in live if row["call_id"] in calls}
-        (identity,) = _identities(type(self.step), record)
+        identities = _identities(type(self.step), record)
         groups = _groups(readable(view, frozenset(record.reads)), chunk)
         contexts = [
-            self._context(view, {identity: KeptEngine(identity, model)}, group.group_id, calls, histories)
+            self._context(view, {one: KeptEngine(one, model) for one in identities}, group.group_id, calls, histories)
             for model in sorted(asked)
             for group in groups
         ]

@@ -19,7 +19,7 @@ from prefdata.dataset.parts import COMMIT
 from prefdata.engines import Budget, Client, RequestCache, engine_from_config
 from prefdata.engines.base import Engine
 from prefdata.engines.calls import bill_row
-from prefdata.errors import PipelineError
+from prefdata.errors import EngineError, PipelineError
 from prefdata.pipeline.context import Halt
 from prefdata.pipeline.display import Display, log_file
 from prefdata.pipeline.runtime import Options, RunResult, Runtime
@@ -221,13 +221,25 @@ def _abandoned(dataset: Dataset, payer: str) -> bool:
 
 
 def make_engines(pipeline: Pipeline) -> dict[str, Engine]:
-    """The engines that some step names; the others are not made, and need not exist."""
+    """The engines that some step names; the others are not made, and need not exist.
+
+    Raises:
+        EngineError: one cannot be made; where a recipe's model is not there, it says what the recipe needs.
+    """
     used = {name for step in pipeline.steps for name in engine_names(step)}
-    return {
+    engines = {
         name: engine_from_config(name, config, pipeline.where_engine(name))
         for name, config in pipeline.engines.items()
         if name in used
     }
+    if pipeline.recipe is not None and pipeline.recipe.needs:
+        for name, engine in engines.items():
+            try:
+                _ = engine.identity  # which a fingerprint needs anyway; here it is known whose recipe asks for it
+            except EngineError as error:
+                needs = "; ".join(pipeline.recipe.needs)
+                raise EngineError(f"{pipeline.where_engine(name)}: {error}\n{pipeline.name} needs: {needs}") from error
+    return engines
 
 
 def _handle_signals(halt: Halt, display: Display) -> Callable[[], None]:

@@ -13,10 +13,11 @@ import yaml
 from pydantic import ValidationError
 
 from prefdata.errors import PipelineError
+from prefdata.pipeline.recipe import Recipe, recipe_of
 from prefdata.pipeline.registry import STEPS, load_file, load_plugins, nearest
 from prefdata.pipeline.step import Step, narrowed
 
-_KEYS = ("description", "plugins", "engines", "steps")
+_KEYS = ("description", "recipe", "plugins", "engines", "steps")
 _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 SPECIAL_SOURCES = {"imports": "import", "labels": "labels"}
 """What `from:` may name beside steps (rows of `prefdata import`, human labels), and the kind the log gives them."""
@@ -36,6 +37,7 @@ class Pipeline:
         lines: the line of each step, by name.
         engine_lines: the line of each engine, by name.
         description: what it says of itself.
+        recipe: whose method it follows and what it needs, where it says so.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Pipeline:
     lines: Mapping[str, int] = field(default_factory=dict)
     engine_lines: Mapping[str, int] = field(default_factory=dict)
     description: str = ""
+    recipe: Recipe | None = None
 
     def where(self, step: Step) -> str:
         """A step's place, for a message."""
@@ -116,6 +119,7 @@ def parse(text: str, *, file: str, folder: Path, name: str, sets: Sequence[str] 
     for assignment in sets:
         _assign(assignment, entries, engines)
     steps = tuple(reader.step(entry) for entry in entries)
+    header = document.get("recipe")
     made = Pipeline(
         name=name,
         steps=steps,
@@ -126,6 +130,7 @@ def parse(text: str, *, file: str, folder: Path, name: str, sets: Sequence[str] 
         lines={entry.name: entry.line for entry in entries},
         engine_lines={engine: reader.lines[("engines", engine)] for engine in engines},
         description=str(document.get("description") or ""),
+        recipe=None if header is None else recipe_of(header, lambda *keys: f"{file}{reader.at('recipe', *keys)}"),
     )
     _check_references(made)
     return made
@@ -273,13 +278,20 @@ class _Reader:
 
 
 def expand(text: str, where: str) -> str:
-    """Put environment variables in place of `${NAME}` and `${NAME:-default}`."""
+    """Put environment variables in place of `${NAME}` and `${NAME:-default}`.
+
+    As in a shell, a variable that is set to nothing counts as not set where there is a default.
+    """
 
     def value(match: re.Match[str]) -> str:
         name, default = match.groups()
         found = os.environ.get(name, default)
+        found = default if found == "" and default is not None else found
         if found is None:
-            raise PipelineError(f"{where}: the environment variable {name} is not set")
+            raise PipelineError(
+                f"{where}: the environment variable {name} is not set: set it (export {name}=...), or write a default "
+                f"into a copy: ${{{name}:-...}}"
+            )
         return found
 
     return _VARIABLE.sub(value, text)

@@ -160,6 +160,13 @@ class GroupStep(Step):
 class TableStep(Step):
     """A step that computes on columns."""
 
+    def planned(self) -> TableStep:
+        """The step as a plan runs it while what it reads is only stood in for: it makes as many rows as it ever could.
+
+        Itself where answers do not decide how many.
+        """
+        return self
+
     def run(self, tables: Mapping[str, pl.DataFrame], context: Context) -> Mapping[str, pl.DataFrame | list[Row]]:
         """The rows made from these tables, by table.
 

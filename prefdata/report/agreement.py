@@ -180,28 +180,15 @@ def held_against(verdicts: Verdicts, pattern: str | None, most: int, notes: list
         differ in which this annotator is nearer the reference.
     """
     pairs = verdicts.by_annotator
-    names = verdicts.annotations.select("annotator", "source").unique()
-    if pattern is None:
-        members = sorted(names.filter(pl.col("source") == "human")["annotator"].drop_nulls().unique())
-    else:
-        members = matching(names["annotator"].unique(), [pattern])
+    members = reference_members(verdicts, pattern)
     found: Entry = {"pattern": pattern, "annotators": len(members), "names": members[:10], "pairs": 0, "by": []}
     if not members:
         if pattern is not None:
             notes.append(f"No annotator is called {pattern!r}: nothing was held against a reference.")
         return found
-    inside = pl.col("annotator").is_in(members)
-    unit = ["prompt_id", "first", "second"]
-    votes = pairs.filter(inside).group_by("aspect", *unit).agg(sum=pl.col("verdict").cast(pl.Int64).sum())
+    votes, rows = referred(pairs, members)
     found["pairs"] = int((votes["sum"] != 0).sum())
-    aspects = sorted(votes["aspect"].unique())
-    default = "overall" if "overall" in aspects else aspects[0] if len(aspects) == 1 else None
-    stands_in = pl.when(pl.col("aspect").is_in(aspects)).then("aspect").otherwise(pl.lit(default, pl.String))
-    rows = pairs.with_columns(member=inside, reference_aspect=stands_in).join(
-        votes.rename({"aspect": "reference_aspect"}), on=["reference_aspect", *unit], how="inner", nulls_equal=True
-    )
-    own = pl.when(pl.col("member") & (pl.col("aspect") == pl.col("reference_aspect"))).then("verdict").otherwise(0)
-    rows = rows.with_columns(truth=(pl.col("sum") - own).sign()).filter(pl.col("truth") != 0)
+    rows = rows.filter(pl.col("truth") != 0)
     key = ["annotator", "source", "aspect", "reference_aspect", "member"]
     counts = rows.group_by(key).agg(shared=pl.len()).sort(["shared", *key], descending=[True, *(False for _ in key)])
     if counts.height > most:
@@ -212,6 +199,45 @@ def held_against(verdicts: Verdicts, pattern: str | None, most: int, notes: list
     parts = rows.join(kept, on=key, how="semi").partition_by(key, as_dict=True)
     found["by"] = [_against(parts[row[:-1]], *row) for row in kept.iter_rows()]
     return found
+
+
+def reference_members(verdicts: Verdicts, pattern: str | None) -> list[str]:
+    """The annotators that the pattern names; without one, those whose source is human."""
+    names = verdicts.annotations.select("annotator", "source").unique()
+    if pattern is None:
+        return sorted(names.filter(pl.col("source") == "human")["annotator"].drop_nulls().unique())
+    return matching(names["annotator"].unique(), [pattern])
+
+
+def referred(pairs: pl.DataFrame, members: list[str]) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Each annotator's verdicts beside the reference's on the same pairs.
+
+    Args:
+        pairs: `Verdicts.by_annotator`.
+        members: the reference annotators.
+
+    Returns:
+        The reference's votes by aspect and pair (sum, voters), and the rows of `pairs` on which it has voted, with
+        member, reference_aspect and truth: 1 where the majority of the reference finds the first better, -1 the
+        second, 0 neither. A member is held against the others; where there is no other, there is no row.
+    """
+    inside = pl.col("annotator").is_in(members)
+    unit = ["prompt_id", "first", "second"]
+    votes = (
+        pairs.filter(inside)
+        .group_by("aspect", *unit)
+        .agg(sum=pl.col("verdict").cast(pl.Int64).sum(), voters=pl.len().cast(pl.Int64))
+    )
+    aspects = sorted(votes["aspect"].unique())
+    default = "overall" if "overall" in aspects else aspects[0] if len(aspects) == 1 else None
+    stands_in = pl.when(pl.col("aspect").is_in(aspects)).then("aspect").otherwise(pl.lit(default, pl.String))
+    rows = pairs.with_columns(member=inside, reference_aspect=stands_in).join(
+        votes.rename({"aspect": "reference_aspect"}), on=["reference_aspect", *unit], how="inner", nulls_equal=True
+    )
+    own = pl.col("member") & (pl.col("aspect") == pl.col("reference_aspect"))
+    rows = rows.filter(pl.col("voters") > own.cast(pl.Int64))
+    truth = (pl.col("sum") - pl.when(own).then("verdict").otherwise(0)).sign()
+    return votes, rows.with_columns(truth=truth)
 
 
 def _against(

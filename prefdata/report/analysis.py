@@ -9,11 +9,13 @@ from importlib.metadata import PackageNotFoundError, version
 import polars as pl
 
 from prefdata.dataset import Dataset, Snapshot, View
-from prefdata.report.agreement import MOST_COUPLES, agreement, held_against
+from prefdata.operators.evidence import matching
+from prefdata.report.agreement import MOST_COUPLES, agreement, held_against, reference_members
 from prefdata.report.alpha import alpha, independent
 from prefdata.report.annotators import MOST_ANNOTATORS, entries, most_active, pooled, the_rest
 from prefdata.report.cost import cost
 from prefdata.report.flow import flow
+from prefdata.report.judges import judges
 from prefdata.report.numbers import Entry, plain
 from prefdata.report.pairs import examples, expanded, pair_facts
 from prefdata.report.reading import reading, thresholds
@@ -42,7 +44,7 @@ def analyse(
     Returns:
         flow, cost, annotators (one entry for each annotator, protocol and aspect), annotators_rest, pooled,
         agreement ({a, b, aspect, n, percent, kappa, low, high}), alpha ({aspect, over, of, level, alpha, low, high}),
-        reference, pairs, examples, dataset, limits, thresholds. What rests on nothing is None.
+        reference, judges, pairs, examples, dataset, limits, thresholds. What rests on nothing is None.
     """
     if view is None:
         view = dataset.view(pipeline=pipeline)
@@ -57,6 +59,7 @@ def analyse(
         "cost": cost(view, snapshot, {entry["step"] for entry in live}, pipeline),
         **_annotators(verdicts, kept, reference, notes),
         **_agreement(view, verdicts, notes),
+        "judges": judges(view, verdicts, reference, _circular(verdicts, snapshot, reference), notes),
         "pairs": pair_facts(pairs, verdicts, view),
         "examples": examples(pairs, verdicts, view),
         "dataset": _dataset(dataset, snapshot, live, pipeline),
@@ -100,6 +103,21 @@ def _agreement(view: Mapping[str, pl.LazyFrame], verdicts: Verdicts, notes: list
     without = independent(view)
     blind = verdicts if without is None else verdicts_of(without)
     return {"agreement": agreement(blind, notes), "alpha": alpha(blind, view["criteria"].collect())}
+
+
+def _circular(verdicts: Verdicts, snapshot: Snapshot, pattern: str | None) -> list[str]:
+    """The consensus annotators whose step counts what the reference says: of course they agree with it."""
+    members = set(reference_members(verdicts, pattern))
+    sources = dict(verdicts.annotations.select("annotator", "source").unique().iter_rows())
+    made = verdicts.annotations.filter(pl.col("source") == "consensus").select("annotator", "step").unique()
+    found = set()
+    for name, step in made.iter_rows():
+        record = snapshot.steps.get(step)
+        fields = record.fields if record is not None else {}
+        among = matching(members, fields.get("annotators") or ["*"])
+        if any(not fields.get("sources") or sources.get(member) in fields["sources"] for member in among):
+            found.add(name)
+    return sorted(found - members)
 
 
 def _live_steps(view: Mapping[str, pl.LazyFrame], snapshot: Snapshot, pipeline: str | None) -> list[Entry]:

@@ -59,7 +59,7 @@ def _entries(verdicts: Verdicts, keys: pl.DataFrame, by: Sequence[str]) -> list[
     targets = _rows(annotations.group_by(by).agg(targets=pl.col("target").unique().sort()), by)
     statuses = _parts(annotations.group_by([*by, "status"]).agg(n=pl.len()), by)
     seconds = _parts(annotations.filter(pl.col("seconds").is_not_null()).select(*by, "seconds"), by)
-    first, orders = _first_shown(shown, by), _two_orders(shown, by)
+    first, orders = first_shown(shown, by), two_orders(shown, by)
     judged = _parts(shown, by)
     ties = _rows(stated.group_by(by).agg(n=pl.len(), ties=((pl.col("p") - 0.5).abs() < TIE).sum()), by)
     compared = _parts(pairs, by)
@@ -76,7 +76,7 @@ def _entries(verdicts: Verdicts, keys: pl.DataFrame, by: Sequence[str]) -> list[
                 "n": n,
                 "statuses": {status: {"n": count, "share": count / n} for status, count in counts.items()},
                 "distribution": _distribution(name["protocol"], scored.get(key), judged.get(key)),
-                "position": {"first_shown": first.get(key, _NO_FIRST), "orders": orders.get(key, _NO_ORDERS)},
+                "position": {"first_shown": first.get(key, NO_FIRST), "orders": orders.get(key, NO_ORDERS)},
                 "length": _length(compared.get(key), scored.get(key)),
                 "ties": share(tied["ties"], tied["n"]),
                 "seconds": _time(seconds.get(key)),
@@ -110,11 +110,11 @@ def _distribution(protocol: str, scored: pl.DataFrame | None, judged: pl.DataFra
     }
 
 
-_NO_FIRST: Entry = {**share(0, 0), "ties": 0}
-_NO_ORDERS: Entry = {**share(0, 0), "pairs": 0, "ties": 0, "first_both": 0, "second_both": 0, "mcnemar_z": None}
+NO_FIRST: Entry = {**share(0, 0), "ties": 0}
+NO_ORDERS: Entry = {**share(0, 0), "pairs": 0, "ties": 0, "first_both": 0, "second_both": 0, "mcnemar_z": None}
 
 
-def _first_shown(shown: pl.DataFrame, by: Sequence[str]) -> dict[tuple[Any, ...], Entry]:
+def first_shown(shown: pl.DataFrame, by: Sequence[str]) -> dict[tuple[Any, ...], Entry]:
     """Share of decided comparisons that the response shown first wins."""
     counts = shown.group_by(by).agg(
         wins=(pl.col("p") > 0.5 + TIE).sum(),
@@ -127,7 +127,7 @@ def _first_shown(shown: pl.DataFrame, by: Sequence[str]) -> dict[tuple[Any, ...]
     }
 
 
-def _two_orders(shown: pl.DataFrame, by: Sequence[str]) -> dict[tuple[Any, ...], Entry]:
+def two_orders(shown: pl.DataFrame, by: Sequence[str]) -> dict[tuple[Any, ...], Entry]:
     """Of the pairs that one annotator was shown in both orders, in how many both have one winner.
 
     The share is of the pairs that it decided in both orders; ties are counted apart. McNemar's

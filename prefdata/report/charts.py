@@ -37,13 +37,50 @@ def bars(histogram: list[Entry], *, unit: bool) -> Html:
         alt.Chart(alt.InlineData(values), width=WIDTH, height=HEIGHT, background="transparent")
         .mark_bar(color="var(--bar)")
         .encode(**encoding)
-        .configure_view(stroke=None)
-        .configure_axis(
-            labelColor="currentColor", domainColor="var(--line)", tickColor="var(--line)", gridColor="var(--line)"
-        )
-        .configure(font="inherit", padding=2)
     )
-    return drawn(chart.to_dict())
+    return drawn(_in_page_colours(chart).to_dict())
+
+
+def worth(points: list[Entry]) -> Html:
+    """Shares with their intervals against what they cost, each point named by a number.
+
+    Args:
+        points: entries {n, x, y, low, high}; y, low and high in [0, 1].
+    """
+    import altair as alt
+
+    ends = [point["x"] for point in points]
+    wide = max(ends) > 20 * min(ends) > 0
+    scale = alt.Scale(type="log", nice=False, padding=18) if wide else alt.Scale(zero=True, padding=18)
+    x = alt.X("x:Q", title=None, scale=scale, axis=alt.Axis(tickCount=5, grid=False, format="~g"))
+    least = min(0.4, *(point["low"] for point in points))
+    share: dict[str, Any] = {
+        "title": None,
+        "scale": alt.Scale(domain=[least, 1]),
+        "axis": alt.Axis(format=".0%", tickCount=5),
+    }
+    y, ends_at = alt.Y("y:Q", **share), alt.Y("low:Q", **share)
+    base = alt.Chart(alt.InlineData(points))
+    half = alt.Chart(alt.InlineData([{"y": 0.5}])).mark_rule(color="var(--soft)", strokeDash=[2, 3]).encode(y=y)
+    layers = alt.layer(
+        half,
+        base.mark_rule(color="var(--bar)", strokeWidth=3, opacity=0.45).encode(x=x, y=ends_at, y2="high:Q"),
+        base.mark_point(color="var(--accent)", filled=True, size=60, opacity=1).encode(x=x, y=y),
+        base.mark_text(color="currentColor", dx=11, fontSize=13).encode(x=x, y=y, text="n:N"),
+        width=2 * WIDTH,
+        height=2 * HEIGHT,
+        background="transparent",
+    )
+    return drawn(_in_page_colours(layers).to_dict())
+
+
+def _in_page_colours(chart: Any) -> Any:
+    """The chart with axes in the colours of the page, light and dark."""
+    # `configure` first: it replaces whatever was configured before.
+    of_page = chart.configure(font="inherit", padding=2).configure_view(stroke=None)
+    return of_page.configure_axis(
+        labelColor="currentColor", domainColor="var(--line)", tickColor="var(--line)", gridColor="var(--line)"
+    )
 
 
 def drawn(specification: dict[str, Any]) -> Html:

@@ -29,13 +29,7 @@ def cost(view: Mapping[str, pl.LazyFrame], snapshot: Snapshot, live: Collection[
     Returns:
         by (step, name, live, model, calls, paid, cached, failed, tokens, ...) and total.
     """
-    found = view["calls"].drop("raw").with_columns(pl.col("cached").fill_null(False)).collect()
-    # An answer is paid once; a call may have bills besides, of attempts that failed and were paid for.
-    attempt = pl.when(pl.col("error").is_not_null()).then("created_at").alias("_attempt")
-    billed = found.filter(~pl.col("cached")).with_columns(attempt)
-    billed = billed.unique(["call_id", "error", "_attempt"], keep="first", maintain_order=True).drop("_attempt")
-    others = found.filter("cached").unique("call_id", keep="first", maintain_order=True)
-    calls = pl.concat([billed, others.join(billed, on="call_id", how="anti", maintain_order="left")])
+    calls = counted_calls(view)
     if pipeline is not None:
         plans = [commit.plan for commit in snapshot.commits if commit.plan and commit.plan.pipeline == pipeline]
         calls = calls.filter(pl.col("step").is_in({step for plan in plans for step in plan.steps}))
@@ -53,6 +47,17 @@ def cost(view: Mapping[str, pl.LazyFrame], snapshot: Snapshot, live: Collection[
         for row in grouped
     ]
     return {"by": by, "total": _with_sum(calls.select(_totals()).to_dicts()[0])}
+
+
+def counted_calls(view: Mapping[str, pl.LazyFrame]) -> pl.DataFrame:
+    """The calls, each bill once: a request that was answered anew and from a cache is the one that was paid."""
+    found = view["calls"].drop("raw").with_columns(pl.col("cached").fill_null(False)).collect()
+    # An answer is paid once; a call may have bills besides, of attempts that failed and were paid for.
+    attempt = pl.when(pl.col("error").is_not_null()).then("created_at").alias("_attempt")
+    billed = found.filter(~pl.col("cached")).with_columns(attempt)
+    billed = billed.unique(["call_id", "error", "_attempt"], keep="first", maintain_order=True).drop("_attempt")
+    others = found.filter("cached").unique("call_id", keep="first", maintain_order=True)
+    return pl.concat([billed, others.join(billed, on="call_id", how="anti", maintain_order="left")])
 
 
 def _totals() -> list[pl.Expr]:

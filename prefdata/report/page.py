@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prefdata.report import sections, whom
+from prefdata.report import judges_page, sections, whom
 from prefdata.report.markup import Child, Html, join, tag
 from prefdata.report.numbers import Entry
 from prefdata.report.parts import count, money, name, plural
@@ -90,6 +90,11 @@ def _main(found: Entry) -> Html:
         )
     return join(
         _section("From what came in to pairs", None, sections.flow(found["flow"], found["pairs"])),
+        _section(
+            "Which judge to use",
+            "Each judge held against the reference, beside the plainest rules and beside what it costs.",
+            judges_page.judges(found["judges"], whom.reference_name(found["reference"])),
+        ),
         _section("Whom to believe", _about_whom(found), whom.whom(found)),
         _section(
             "How the scores lie",
@@ -161,8 +166,9 @@ def _footer(found: Entry) -> Html:
         tag("p", words),
         tag(
             "p",
-            "Intervals are Wilson's for shares and a bootstrap over prompts for kappa, both 95%. Lengths are in "
-            "characters. Where nothing could be counted there is a dash, never a zero.",
+            "Intervals are Wilson's for shares and a bootstrap over prompts for kappa, both 95%; where judges are "
+            "chosen, a bootstrap for shares too. Lengths are in characters. Where nothing could be counted there is a "
+            "dash, never a zero.",
         ),
         tag("details", tag("summary", f"The {plural(len(steps), 'live step')}, in order"), tag("ol", steps))
         if steps

@@ -80,6 +80,21 @@ figure { margin: 0; } figcaption { font-size: .83rem; margin-bottom: .3rem; }
 svg { display: block; max-width: 100%; height: auto; }
 details { margin: .7rem 0; } summary { cursor: pointer; color: var(--accent); font-size: .9rem; }
 summary:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
+.advice { margin: .9rem 0; } .advice p { margin: .3rem 0; max-width: 60rem; }
+.forest { list-style: none; margin: .7rem 0 0; padding: 0; }
+.forest li { display: grid; grid-template-columns: minmax(9rem, 22rem) minmax(8rem, 1fr) 7.5rem; gap: 1rem;
+  align-items: center; padding: .28rem 0; border-top: 1px solid var(--line); font-size: .9rem; }
+.track { position: relative; display: block; height: .6rem; border-radius: .3rem; background: var(--track); }
+.track b { position: absolute; top: 0; bottom: 0; background: var(--bar); opacity: .45; border-radius: .3rem;
+  min-width: 2px; }
+.track i { position: absolute; top: -.12rem; width: .26rem; height: .84rem; margin-left: -.13rem;
+  background: var(--accent); border-radius: .13rem; }
+.track u { position: absolute; top: -.45rem; bottom: -.45rem; border-left: 1px dotted var(--soft); }
+.track s { position: absolute; top: -.3rem; bottom: -.3rem; border-left: 2px solid var(--dropped); }
+.longer { border-left: 2px solid var(--dropped); padding-left: .3rem; }
+.of-rule .track b, .of-reference .track b, .of-person .track b { background: var(--hidden); }
+.of-rule .track i, .of-reference .track i, .of-person .track i { background: var(--soft); }
+figure.card { margin: .9rem 0; } .charts figure.card { margin: 0; } .judge { min-width: 9rem; }
 .example { margin: 1rem 0; } .example h3 { margin: 0 0 .5rem; }
 .quote { background: var(--quote); border-radius: .45rem; padding: .6rem .8rem; white-space: pre-wrap;
   overflow-wrap: anywhere;
@@ -91,6 +106,8 @@ summary:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
 .notes { font-size: .87rem; color: var(--soft); padding-left: 1.1rem; max-width: 52rem; }
 footer { margin-top: 3rem; padding-bottom: 3rem; color: var(--soft); font-size: .87rem; }
 @media (max-width: 46rem) {
+  .forest li { grid-template-columns: 1fr auto; gap: .2rem .8rem; } .forest .track { grid-row: 2; grid-column: 1 / -1; }
+  .forest .label { grid-row: 1; } .forest .track { margin: .2rem 0; }
   .sides { grid-template-columns: 1fr; } h1 { font-size: 1.55rem; }
   main, header, footer { padding-left: .9rem; padding-right: .9rem; }
   table.cards, .cards tbody, .cards tr, .cards th, .cards td { display: block; width: auto; }

@@ -35,7 +35,7 @@ def whom(found: Entry) -> Html | None:
         "first shown wins",
         "prefers the longer",
         "ties",
-        f"agrees with {_reference_name(found['reference'])}",
+        f"agrees with {reference_name(found['reference'])}",
         "reading",
     ]
     caption = "Shares with their 95% intervals; the dotted line is one half. A dash: nothing to count."
@@ -52,7 +52,8 @@ def whom(found: Entry) -> Html | None:
     return join(made)
 
 
-def _reference_name(reference: Entry) -> str:
+def reference_name(reference: Entry) -> str:
+    """What the reference is called in a heading."""
     if reference["annotators"] == 1:
         return str(reference["names"][0])
     return reference["pattern"] or ("people" if reference["annotators"] else "a reference")

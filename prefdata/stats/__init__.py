@@ -6,16 +6,18 @@ never a number that looks like a result. Arguments that make no sense raise Valu
 
 from __future__ import annotations
 
-from prefdata.stats.agreement import OrderAgreement, cohen_kappa, kappa_interval, order_agreement
+from prefdata.stats.agreement import OrderAgreement, cohen_kappa, kappa_interval, kappas, order_agreement
 from prefdata.stats.alpha import Level, Reliability, alpha_interval, krippendorff_alpha, mean_agreement, reliability
 from prefdata.stats.bradley_terry import DEFAULT_PRIOR, BradleyTerry, bradley_terry, bradley_terry_batch
 from prefdata.stats.correlation import kendall_tau_b, midranks, spearman
 from prefdata.stats.intervals import bootstrap_interval, wilson_interval
+from prefdata.stats.resampling import Draws, paired_difference
 from prefdata.stats.stopping import Remaining, remaining, units_needed
 
 __all__ = [
     "DEFAULT_PRIOR",
     "BradleyTerry",
+    "Draws",
     "Level",
     "OrderAgreement",
     "Reliability",
@@ -26,11 +28,13 @@ __all__ = [
     "bradley_terry_batch",
     "cohen_kappa",
     "kappa_interval",
+    "kappas",
     "kendall_tau_b",
     "krippendorff_alpha",
     "mean_agreement",
     "midranks",
     "order_agreement",
+    "paired_difference",
     "reliability",
     "remaining",
     "spearman",

@@ -47,7 +47,7 @@ def cohen_kappa(
     return None if np.isnan(value) else value
 
 
-def _kappas(tables: FloatArray, weights: Literal["linear", "quadratic"] | None = None) -> FloatArray:
+def kappas(tables: FloatArray, weights: Literal["linear", "quadratic"] | None = None) -> FloatArray:
     """Kappa of each of [r, k, k] tables; NaN where it is undefined."""
     size = tables.shape[1]
     distance = np.abs(np.subtract.outer(np.arange(size), np.arange(size))).astype(np.float64)
@@ -113,7 +113,7 @@ def kappa_interval(
         drawn = draw.multinomial(count, times / count, size=min(step, resamples - start))
         tables = np.zeros((len(drawn), size * size))
         tables[:, cells] = drawn @ patterns
-        values.append(_kappas(tables.reshape(-1, size, size), weights))
+        values.append(kappas(tables.reshape(-1, size, size), weights))
     found = np.concatenate(values)
     return percentile_interval(found[~np.isnan(found)], resamples, confidence)
 
@@ -163,7 +163,7 @@ class _Couple:
     def kappa(self, weights: Literal["linear", "quadratic"] | None) -> float:
         """Kappa of the whole table; NaN where it is undefined."""
         table = np.bincount(self.cell, minlength=self.size**2).reshape(1, self.size, self.size)
-        return float(_kappas(table.astype(np.float64), weights)[0])
+        return float(kappas(table.astype(np.float64), weights)[0])
 
 
 @dataclass(frozen=True)
@@ -223,11 +223,11 @@ def order_agreement(
     counts = np.bincount(unit * 9 + verdict, minlength=size * 9) + np.bincount(unit * 9 + turned, minlength=size * 9)
     # Units with equal tables are drawn together: a few patterns in place of many units.
     patterns, times = np.unique(counts.reshape(size, 9), axis=0, return_counts=True)
-    kappa = float(_kappas(patterns.T.dot(times).reshape(1, 3, 3).astype(np.float64))[0])
+    kappa = float(kappas(patterns.T.dot(times).reshape(1, 3, 3).astype(np.float64))[0])
     interval = None
     if size > 1:
         drawn = np.random.default_rng(seed).multinomial(size, times / size, size=resamples)
-        values = _kappas((drawn @ patterns).reshape(resamples, 3, 3).astype(np.float64))
+        values = kappas((drawn @ patterns).reshape(resamples, 3, 3).astype(np.float64))
         interval = percentile_interval(values[~np.isnan(values)], resamples, confidence)
     return OrderAgreement(
         n=n,

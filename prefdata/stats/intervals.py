@@ -25,7 +25,7 @@ def wilson_interval(successes: float, n: float, confidence: float = 0.95) -> tup
     """
     if not 0 <= successes <= n:
         raise ValueError(f"successes must lie in [0, {n}]; they are {successes}")
-    _check_confidence(confidence)
+    check_confidence(confidence)
     if n == 0:
         return 0.0, 1.0
     z = NormalDist().inv_cdf(0.5 + confidence / 2)
@@ -58,7 +58,7 @@ def bootstrap_interval(
     Returns:
         (low, high), or None with fewer than two units or where most draws leave the statistic undefined.
     """
-    _check_confidence(confidence)
+    check_confidence(confidence)
     _, codes = np.unique(np.asarray(units), return_inverse=True)
     count = int(codes.max(initial=-1)) + 1
     if count < 2:
@@ -81,6 +81,7 @@ def percentile_interval(values: ArrayLike, resamples: int, confidence: float) ->
     return float(low), float(high)
 
 
-def _check_confidence(confidence: float) -> None:
+def check_confidence(confidence: float) -> None:
+    """Raises ValueError for a confidence outside (0, 1)."""
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must lie between 0 and 1; it is {confidence}")

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from prefdata.annotators import Compare, Score
+from prefdata.annotators import Choose, Compare, Critique, Label, LabelProbs, Rank, Score, ScoreTogether
 from prefdata.annotators.frame import REMINDER
 from prefdata.engines.base import Reply, Request
-from prefdata.errors import BudgetSpentError
+from prefdata.errors import BudgetSpentError, PipelineError
 from prefdata.schema import Row, Rows, check_annotations, message, prompt
 
 Make = Callable[..., Any]
+
+ALL = [step(engine="judge") for step in (Compare, Score, ScoreTogether, Rank, Choose, Label, Critique, LabelProbs)]
+"""Every judge that reads a card, with its own. The last two write no verdict."""
 
 FIRST = Reply('{"reason": "It came first.", "verdict": "A"}')
 
@@ -79,7 +83,7 @@ def test_names_and_the_rows_they_refer_to(bench: Make) -> None:
     ],
 )
 def test_what_cannot_be_used_is_a_row_without_scores(bench: Make, reply: Reply | str, status: str) -> None:
-    for step in (Compare(engine="judge"), Score(engine="judge")):
+    for step in ALL[:-2]:
         for row in run(step, bench(always(reply), "one", "two"))["annotations"]:
             assert row["status"] == status and row["scores"] is None and row["call_id"] is not None
 
@@ -169,7 +173,7 @@ def test_l11_nothing_hidden_reaches_the_judge(bench: Make) -> None:
         condition={"kind": "target_score", "text": "HIDDEN-CONDITION", "values": [0.987], "ref_ids": None},
         meta='{"who": "HIDDEN-META"}',
     )
-    for step in (Compare(engine="judge"), Score(engine="judge")):
+    for step in ALL:
         b = bench(always(FIRST), "one", "two", row=row)
         for one in b.group.responses:
             one["meta"] = "HIDDEN-META"
@@ -177,6 +181,7 @@ def test_l11_nothing_hidden_reaches_the_judge(bench: Make) -> None:
         run(step, b)
         hidden = ["HIDDEN", "0.987", "human:ann", "secret-policy", "policy-0", row["prompt_id"], "llama"]
         hidden += [one["response_id"] for one in b.group.responses]
+        assert b.context.asked
         for _, request, _ in b.context.asked:
             assert not [word for word in hidden if word in str(request.payload())]
 
@@ -254,3 +259,57 @@ def test_an_unstructured_judge_is_asked_without_schema(bench: Make) -> None:
     b = bench(always(FIRST), "one", "two")
     run(Compare(engine="judge", structured=False), b)
     assert all(request.schema is None for _, request, _ in b.context.asked)
+
+
+def test_a_list_of_engines_is_a_jury(bench: Make) -> None:
+    """Each judges by itself, under its own name, with the ids that it would have alone; calls times J (L5)."""
+    for step in ALL:
+        both = type(step).model_validate({"engine": ["judge", "second"]})
+        b = bench(always(FIRST), "one", "two")
+        b.context.engines["second"] = replace(b.context.engines["judge"], name="second", model="qwen", identity="q")
+        rows = run(both, b)
+        alone, other = bench(always(FIRST), "one", "two"), bench(always(FIRST), "one", "two", model="qwen")
+        other.context.engines["judge"].identity = "q"
+        ids = [{row["annotation_id"] for row in run(step, one)["annotations"]} for one in (alone, other)]
+        assert {row["annotation_id"] for row in rows["annotations"]} == ids[0] | ids[1] and not ids[0] & ids[1]
+        assert len(b.context.asked) == 2 * len(alone.context.asked)
+        assert {name for name, _, _ in b.context.asked} == {"judge", "second"}
+        assert len(rows["annotators"]) == 2
+        assert len({row["criterion_id"] for row in rows["criteria"]}) == len(rows["criteria"])
+
+
+def test_a_jury_has_no_twins(bench: Make) -> None:
+    b = bench(always(FIRST), "one", "two")
+    b.context.engines["again"] = replace(b.context.engines["judge"], name="again")
+    with pytest.raises(PipelineError, match="the engines 'judge' and 'again' are the same model 'llama'"):
+        run(Compare(engine=["judge", "again"]), b)
+    b.context.engines["again"].identity = "another address"
+    run(Compare(engine=["judge", "again"]), b)
+    for engine in ([], ["judge", "judge"], ""):
+        with pytest.raises(ValueError, match="engine"):
+            Compare(engine=engine)
+
+
+NA = """
+name: na
+instructions: Judge.
+aspects:
+  - {name: truth, text: Is it true, applies_if: it states something, scale: {max: 5}}
+  - {name: depth, text: How deep, direction: none, scale: {min: 0, max: 4}}
+  - {name: noise, text: How noisy, direction: lower, scale: {min: 0, max: 4}}
+protocols: [score]
+"""
+
+
+def test_what_does_not_apply_abstains_and_what_describes_is_a_measure(bench: Make, tmp_path: Path) -> None:
+    (tmp_path / "na.yaml").write_text(NA)
+    reply = '{"reason": "why", "scores": {"truth": "n/a", "depth": 4, "noise": "4/4"}}'
+    b = bench(always(Reply(reply)), "one")
+    rows = {row["aspect"]: row for row in run(Score(engine="judge", card=str(tmp_path / "na.yaml")), b)["annotations"]}
+    assert (rows["truth"]["status"], rows["truth"]["scores"], rows["truth"]["text"]) == ("abstain", None, "why")
+    assert (rows["depth"]["protocol"], rows["depth"]["scores"]) == ("measure", [4.0])
+    assert (rows["noise"]["protocol"], rows["noise"]["scores"]) == ("score", [0.0])
+    schema = b.context.asked[0][1].schema["properties"]["scores"]["properties"]
+    assert schema["truth"]["anyOf"][1] == {"type": "string", "enum": ["N/A"]} and schema["depth"]["type"] == "integer"
+    run(Score(engine="judge", card=str(tmp_path / "na.yaml")), b)
+    assert len(b.context.asked) == 1, "who abstains is not asked again"

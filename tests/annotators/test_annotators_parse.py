@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from prefdata.annotators.parse import parse_scores, parse_verdict
+from prefdata.annotators.parse import parse_critique, parse_scores, parse_verdict
 from prefdata.cards import Scale
 
 FIVE = {"overall": Scale()}
@@ -104,7 +104,10 @@ def test_reason() -> None:
         ('"10"', 10.0),
         ("7.0", 7.0),
         ('" 7 "', 7.0),
-        ('"10/10"', None),
+        ('"10/10"', 10.0),  # of the highest score of an ordinal scale
+        ('"1/10"', 1.0),
+        ('"4/5"', None),
+        ('"11/10"', None),
         ('"1 out of 10"', None),
         ('"8-9"', None),
         ("7.5", None),  # the scale takes whole numbers
@@ -171,3 +174,13 @@ def test_scores_are_never_clipped(value: int, high: int) -> None:
     found = parse_scores(json.dumps({"scores": {"x": value}}), {"x": Scale(min=0, max=high)})
     assert found is not None
     assert found.values == ({"x": float(value)} if 0 <= value <= high else {})
+
+
+def test_half_a_surrogate_pair_is_no_character() -> None:
+    """A judge may escape one; no table can hold it, and the run must not end for it."""
+    verdict = parse_verdict('{"reason": "good \\ud83d", "verdict": "A"}')
+    assert verdict is not None
+    assert verdict.reason == "good \ufffd"
+    critique = parse_critique('{"critique": "\\ud83d bad"}', key=True)
+    assert critique is not None
+    assert critique.text == "\ufffd bad"

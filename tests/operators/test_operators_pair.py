@@ -42,6 +42,25 @@ def test_rules(rule: str, ranked: list[str], tied: list[str]) -> None:
     assert pairs(Pair(rule=rule), [TIED]) == [tuple(word) for word in tied]
 
 
+def test_the_best_against_a_random_worse_one() -> None:
+    """UltraFeedback, binarised: one pair for each prompt, chosen the best mean, rejected any of the others."""
+    scores = dict(zip("abcd", [4, 4, 2, 1], strict=True))
+    prompts = [f"p{number}" for number in range(200)]
+    annotations = [said([f"{name}-{p}"], [score], prompt_id=p) for p in prompts for name, score in scores.items()]
+    responses = [response(f"{name}-{p}", prompt_id=p) for p in prompts for name in scores]
+    step = Pair(rule="best_vs_random")
+    made = pairs(step, annotations, responses)
+    assert len(made) == 200 and all(best[0] == "a" for best, _ in made)
+    rejected = Counter(worse[0] for _, worse in made)
+    fewer = pairs(step, annotations, [row for row in responses if row["response_id"][0] != "d"])
+    assert set(fewer) >= {pair for pair in made if pair[1][0] != "d"}, "a response that was not drawn is not missed"
+    assert set(rejected) == {"c", "d"} and min(rejected.values()) > 70, "a tie with the best is never rejected"
+    tied = [said([name], [3]) for name in "abc"]
+    assert pairs(Pair(rule="best_vs_random"), tied) == []
+    assert reasons(tied, rule="best_vs_random") == {"tie": 1}
+    assert pairs(Pair(rule="best_vs_random", ties="keep"), tied) == [("a", "c")]
+
+
 def test_a_row_says_what_it_rests_on() -> None:
     made = run(Pair(rule="list"), annotations=[TIED], responses=RESPONSES)["preferences"]
     assert len(made) == 1

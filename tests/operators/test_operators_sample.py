@@ -3,70 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any
 
+import asked_models
 import pytest
+from asked_models import Context, group, ids
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from prefdata.engines.base import Answer, Reply, Request
+from prefdata.engines.base import Reply
 from prefdata.errors import PipelineError
-from prefdata.operators.sample import Sample, chosen_from_pool, gather_all
+from prefdata.operators.gathering import gather_all
+from prefdata.operators.sample import Sample, chosen_from_pool
 from prefdata.pipeline.step import Group
-from prefdata.schema import Row, make_id, message, prompt
-
-BECAUSE = Reply("Because.", "stop", completion_tokens=3)
-
-
-class Engine:
-    def __init__(self, name: str) -> None:
-        self.name, self.model, self.identity = name, f"model-{name}", f"http://{name}"
-
-
-class Context:
-    """Answers each request by `reply`; what was made is kept, but for rows to be asked again."""
-
-    def __init__(self, *names: str, reply: Reply | str = BECAUSE) -> None:
-        self.engines: dict[str, Any] = {name: Engine(name) for name in names}
-        self.reply = reply
-        self.asked: list[tuple[str, Request, int]] = []
-        self.rows: dict[str, Row] = {}
-        self.logged: list[str] = []
-
-    def engine(self, name: str) -> Any:
-        return self.engines[name]
-
-    async def once(self, table: str, row_id: str, make: Callable[[int], Awaitable[Row]]) -> Row:
-        assert table == "responses"
-        held = self.rows.get(row_id)
-        if held is None or held["finish_reason"] == "error":
-            self.rows[row_id] = await make(1 if held is None else 2)
-        return self.rows[row_id]
-
-    async def ask(self, engine: str, request: Request, *, revision: int = 1) -> Answer:
-        self.asked.append((engine, request, revision))
-        call_id = make_id("call", engine, request.payload(), revision)
-        if isinstance(self.reply, str):
-            return Answer(None, self.reply, call_id)  # type: ignore[arg-type]
-        return Answer(self.reply, "refused" if self.reply.finish_reason == "refusal" else "ok", call_id)
-
-    def log(self, message: str) -> None:
-        self.logged.append(message)
-
-
-def group(*texts: str) -> Group:
-    prompts = [prompt([message("user", text)]) for text in texts or ("Why?",)]
-    return Group(prompts[0]["group_id"], prompts)
+from prefdata.schema import Row, message, prompt
 
 
 def run(step: Sample, context: Any, given_group: Group | None = None) -> list[Row]:
-    return asyncio.run(step.run(given_group or group(), context))["responses"]
-
-
-def ids(rows: list[Row]) -> set[str]:
-    return {row["response_id"] for row in rows}
+    return asked_models.run(step, context, given_group)["responses"]
 
 
 def test_draws_differ_in_index_and_seed() -> None:
@@ -176,6 +131,29 @@ def test_what_is_asked() -> None:
     ("fields", "said"),
     [
         ({"engine": ()}, "empty list"),
+        ({}, "names nobody who writes"),
+        ({"engine": "a", "members": [{"engine": "a"}]}, "engine or members, not both"),
+        ({"members": [{"engine": "a", "temprature": 1}]}, "member 1 has the unknown key 'temprature'; did you mean"),
+        ({"members": ["a", {"temperature": 1}]}, "member 2 names no engine"),
+        ({"members": ["a", 3]}, "member 2 is neither"),
+        ({"members": "a"}, "members is a list"),
+        ({"members": [{"engine": "a", "temperature": -1}]}, "greater than or equal to 0"),
+        ({"engine": "a", "systems": {"t": {"text": "x", "wieght": 1}}}, "unknown key 'wieght'"),
+        ({"members": [{"engine": "a"}], "mode": "pool", "m": 2}, "the pool has 1 members"),
+        ({"engine": ("a", "b"), "mode": "ladder", "n": 2}, "leave n out"),
+        ({"engine": "a", "mode": "ladder"}, "at least two engines, the strongest first"),
+        ({"engine": "a", "mode": "anchor"}, "at least two engines, the teacher first"),
+        ({"engine": "a", "mode": "joint", "n": 1}, "n: 2 is the least"),
+        ({"engine": "a", "system": "s", "systems": ["t"]}, "system or systems, not both"),
+        ({"engine": "a", "systems": [""]}, "empty text"),
+        ({"engine": "a", "systems": ["t", "t"]}, "one text twice"),
+        ({"engine": "a", "systems": {"t": 0}}, "above 0"),
+        ({"engine": "a", "systems": {"t": {"weight": 1}}}, "has no texts"),
+        ({"engine": "a", "systems": [3]}, "neither a text nor"),
+        ({"engine": "a", "systems": "t"}, "a list of texts, or a mapping"),
+        ({"engine": "a", "systems_by_source": {"x": {"t": 1}}}, "which is missing"),
+        ({"engine": "a", "systems": ["t"], "systems_by_source": {"x": {"u": 1}}}, "'u' is not in systems"),
+        ({"engine": "a", "systems": ["t"], "systems_by_source": {"x": {"t": 0}}}, "no weight is above 0"),
         ({"engine": ("a", "a")}, "twice"),
         ({"engine": "a", "m": 1}, "needs mode: pool"),
         ({"engine": ("a", "b"), "mode": "pool", "m": 3}, "the pool has 2"),

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from prefdata.errors import PipelineError
 from prefdata.operators.select import Threshold, Where, row_expression
-from prefdata.schema import Row, message, prompt
+from prefdata.schema import Row, message, preference, prompt
 
 RESPONSES = [
     response("a", n_tokens=5),
@@ -164,6 +164,30 @@ def test_threshold() -> None:
     assert dropped(Threshold(min=0.5, annotator="judge:x"), annotations=two) == {}
     # P(wins) of a comparison is not a score of a response.
     assert dropped(Threshold(min=0.5, annotator="judge:x"), annotations=rows) == {}
+
+
+def test_threshold_of_preferences_goes_by_what_is_said_of_them() -> None:
+    preferences = [
+        preference(group_id="p1", prompt_id="p1", response_ids=ids, scores=[1.0, 0.0])
+        for ids in (["a", "b"], ["c", "d"])
+    ]
+    good, poor = (row["preference_id"] for row in preferences)
+
+    def critic(target: str, value: float | None, **columns: object) -> Row:
+        status = {} if value is not None else {"status": "unparsed"}
+        scores = None if value is None else [value]
+        return said([target], scores, target="preference", aspect="pair_quality", **status, **columns)
+
+    rows = [critic(good, 9.0), critic(poor, 3.0), said(["a"], [1.0], aspect="pair_quality")]
+    step = Threshold(table="preferences", aspect="pair_quality", annotator="judge:*", min=8)
+    assert dropped(step, annotations=rows, preferences=preferences) == {poor: "pair_quality by judge:* < 8"}
+    # A critic that failed drops nothing, unless it is told to; what is said of responses is not about pairs.
+    failed = [critic(good, None), said(["a"], [1.0], aspect="pair_quality")]
+    assert dropped(step, annotations=failed, preferences=preferences) == {}
+    strict = step.model_copy(update={"unscored": "drop"})
+    assert set(dropped(strict, annotations=failed, preferences=preferences)) == {good, poor}
+    of_responses = Threshold(aspect="pair_quality", annotator="judge:*", min=8)
+    assert set(dropped(of_responses, annotations=rows)) == {"a"}
 
 
 def test_threshold_needs_a_limit() -> None:

@@ -88,7 +88,7 @@ STEPS = [
     ("steps:", "plugins: mine.py\nsteps:", "line 4: plugins is a list of Python files"),
     (GOOD, "", "it has no steps"),
     (GOOD, "engines: {}\n", "it has no steps"),
-    (GOOD, "- sample\n", "a pipeline is a mapping with the keys description, plugins, engines, steps"),
+    (GOOD, "- sample\n", "a pipeline is a mapping with the keys description, recipe, plugins, engines, steps"),
     (GOOD, "steps: sample\n", "line 1: steps is a list"),
 ]
 

@@ -22,6 +22,7 @@ from prefdata.report.markup import Html, tag, text
 from prefdata.report.numbers import histogram
 from prefdata.report.page import POLICY, page
 from prefdata.report.style import CSS
+from prefdata.schema import response
 
 VOID = {"meta", "br", "wbr"}
 
@@ -138,6 +139,37 @@ def test_a_page_of_everything(hand: Any) -> None:
     assert names.count("h1") == 1
     assert all(attributes.get("scope") in ("col", "row") for name, attributes in found.elements if name == "th")
     assert names.count("caption") == names.count("table")
+
+
+def test_the_page_on_judges(hand: Any) -> None:
+    """Advice, plot, the chart of what they cost, the table and the attacks, with names and texts from outside."""
+    calls = []
+    for n in range(30):
+        ids = hand.prompt(f"q{n}", "short", "a much longer text", model=HOSTILE)
+        hand.says("human:" + HOSTILE, ids, [1.0, 0.0] if n % 3 else [0.0, 1.0], source="human", aspect=HOSTILE)
+        worse = response(hand.prompts[f"q{n}"], model="m", text="!", params={"attack": HOSTILE}, parent_id=ids[1])
+        hand.responses[worse["response_id"]] = worse
+        for name, wrong in (("judge:" + HOSTILE, 7), ("judge:b", 5)):
+            says = [1.0, 0.0] if n % 3 and n % wrong else [0.0, 1.0]
+            hand.says(name, ids, says, aspect=HOSTILE, call_id=f"{name}{n}")
+            hand.says(name, [ids[0], worse["response_id"]], [0.0, 1.0], aspect=HOSTILE)
+            calls.append(
+                {"call_id": f"{name}{n}", "step": "s@1", "money": 0.01 * wrong, "seconds": 1.0, "cached": False}
+            )
+    ds = hand.dataset()
+    ds.commit({"calls": calls}, "calls")
+    found = check_safe(page(analyse(ds)))
+    for words in (
+        "Which judge to use",
+        "Use judge:",
+        "Or judge:b: it costs",
+        "What attacks change",
+        "the longer one wins",
+    ):
+        assert words in found.words, words
+    labels = [attributes.get("aria-label") or "" for _, attributes in found.elements]
+    assert "agreement against USD for 1,000 pairs" in labels
+    assert [name for name, _ in found.elements].count("h1") == 1
 
 
 def test_hostile_texts_stay_texts(hand: Any, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefdata.cards import Aspect, Card, Scale
+from prefdata.cards import Aspect, Card, Scale, load_card
 from prefdata.schema import check_annotations
 from prefdata.ui.answers.annotations import Said
 from prefdata.ui.answers.checks import AnswerError, checked, turned
@@ -85,6 +85,15 @@ def test_a_score_is_better_when_higher() -> None:
     assert (clear["aspect"], by_target(clear)) == ("clear", {"r1": 5.0, "r0": 1.0})
     assert (brief["aspect"], by_target(brief)) == ("brief", {"r1": 0.0, "r0": 3.0})  # 0 + 4 - 4, 0 + 4 - 1
     assert clear["criterion_id"] != brief["criterion_id"]
+
+
+def test_a_rating_without_direction_is_a_measure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """People's word on how long a response is must be paired on no more than a judge's."""
+    card = load_card("helpsteer2")
+    monkeypatch.setitem(globals(), "CARD", card)
+    made = rows("rate", [1, 0], {"scores": {aspect.name: [4, 1] for aspect in card.aspects}}, 2)
+    assert {row["aspect"] for row in made if row["protocol"] == "measure"} == {"complexity", "verbosity"}
+    assert all(by_target(row) == {"r1": 4.0, "r0": 1.0} for row in made)
 
 
 def test_best_thumbs_steps_and_passages() -> None:

@@ -70,7 +70,7 @@ class Said:
         protocol = _WHEN_SKIPPED.get(self.project.protocol, "label")
         said: Row = {"protocol": protocol, "text": self.answer.get("reason")}
         if self.project.protocol == "rate":
-            return [self.row(**said, **self._about(aspect.name)) for aspect in self.card.aspects]
+            return [self.row(**{**said, **self._about(aspect.name)}) for aspect in self.card.aspects]
         if self.project.protocol == "spans":
             return [self.row((one,), **said, target_ids=[one]) for one in self.shown]
         return [self.row(**said)]
@@ -126,7 +126,8 @@ class Said:
 
     def _about(self, name: str) -> Row:
         aspect = next(one for one in self.card.aspects if one.name == name)
-        return {"aspect": name, "criterion_id": aspect.criterion(self.card.label)["criterion_id"]}
+        criterion = aspect.criterion(self.card.label)["criterion_id"]
+        return {"aspect": name, "criterion_id": criterion, "protocol": aspect.protocol}
 
     def in_shown_order(self, values: Sequence[Any]) -> list[Any]:
         """Values that stand in the order of target_ids, in the order that was shown."""
@@ -160,7 +161,7 @@ def _rate(said: Said) -> list[Row]:
     for aspect in said.card.aspects:
         given = said.in_shown_order(said.answer["scores"][aspect.name])
         scores = [aspect.better_when_higher(score) for score in given]
-        made.append(said.row(protocol="score", scores=scores, **said._about(aspect.name)))
+        made.append(said.row(scores=scores, **said._about(aspect.name)))
     return made
 
 

@@ -1,0 +1,7 @@
+# ruff: noqa
+# It sleeps for an hour.
+# says: killed after
+
+import time
+
+time.sleep(3600)
