@@ -90,7 +90,8 @@ def test_unknown_formats_and_options_name_the_nearest(tmp_path: Path) -> None:
         read("ranked", tmp_path, anotator="me")
     with pytest.raises(DataError, match=r"'prompts' has no option 'limit' \(it takes none\)"):
         read("prompts", tmp_path, limit=3)
-    ours = {"prompts", "ranked", "hh-rlhf", "oasst", "ukpconvarg", "trl-pairs", "tasks", "label-studio", "argilla"}
+    ours = {"prompts", "ranked", "hh-rlhf", "oasst", "ukpconvarg", "pandalm", "trl-pairs", "tasks", "label-studio"}
+    ours |= {"argilla"}
     assert set(READERS) == ours
 
 
