@@ -15,26 +15,33 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from .expressions import ExpressionError, equal, read
+from .expressions import ExpressionError, equal, number, read
 
 _MARKED = re.compile(
-    r"(?:####|\b(?:final\s+)?(?:answer|antwort|réponse|respuesta|risposta|resposta|antwoord)\b\s*(?:\*\*|__)?\s*"
+    r"(?:####|\b(?:final\s+)?(?:answer|antwort|réponse|respuesta|risposta|resposta|antwoord)\b\s*(?:(?:\*\*|__)\s*)?"
     r"(?::|=|\b(?:is|ist|lautet|est|es|è|é)\b\s*:?))[ \t]*(?:\*\*|__)?[ \t]*([^\n]*)",
     re.IGNORECASE,
 )
 _BOXED = re.compile(r"\\(?:boxed|fbox)\s*\{")
 
-_DIGITS = r"(?:\d{1,3}(?:,\d{3})+|\d{1,3}(?:[\u00a0\u2009\u202f]\d{3})+|\d+)(?:\.\d+)?|\.\d+|\d+,\d+"
+_DIGITS = r"(?:\d{1,3}(?:,\d{3})+|\d{1,3}(?:[ \u00a0\u2009\u202f]\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+|\d+,\d+"
 _NUMBER = re.compile(
     # A sign stands right before its number: in `12 - 5` there is none. What stands within a word, a time (9:40), a date
-    # (2024-01-05) or a version (1.2.3) is no number.
-    rf"(?<![\w.:])(?<!\d[-/,])(?P<sign>[-+−–])?(?:[$€£¥]\s?)?(?P<sign2>[-+−])?"
+    # (2024-01-05) or a version (1.2.3) is no number; nor is what is raised, rooted or multiplied by a root (cm^2, √2).
+    rf"(?<![\w.:^√±])(?<!\^\{{)(?<!\\sqrt\{{)(?<!\d[-/,])(?P<sign>[-+−–])?(?:[$€£¥]\s?)?(?P<sign2>[-+−])?"
     rf"(?:(?P<whole>\d+)[ ](?P<top>\d+)/(?P<below>\d+)|(?P<over>\d+)\s?/\s?(?P<under>\d+)|(?P<digits>{_DIGITS}))"
     r"(?:(?:[eE]|\s?[×x*]\s?10\^)\{?(?P<power>[-+−]?\d{1,4})\}?)?"
-    r"(?!\d|[.,:/-]\d|[eE][-+]?\d)(?P<percent>\s?\\?%|\s?percent\b)?",
+    r"(?!\d|[.,:/-]\d|[eE][-+]?\d|\s?\^|\s?\\(?:sqrt|pi)\b|\s?[√π])(?P<percent>\s?\\?%|\s?percent\b)?",
 )
 # Every repetition has a bound or a fixed beginning: a text of 100,000 digits must not take 100,000 attempts as long.
-_FRACTION = re.compile(r"(?<!\d)(\d{1,30})?[ ]?\\[dt]?frac[ ]?\{([-\d.,]{1,40})\}[ ]?\{([\d.,]{1,40})\}")
+_FRACTION = re.compile(r"(?<!\d)(\d{1,30})?[ ]?\\[dt]?frac[ ]?(?:\{([-\d.,]{1,40})\}[ ]?\{([\d.,]{1,40})\}|(\d)(\d))")
+_ONE_SIGN = re.compile("[¼-¾⅐-⅞]")
+_GROUPED = re.compile(r"(?<=\d)(?:\{,\}|\\[,!;: ]){1,3}(?=\d{3})")
+_RAISED = re.compile(r"[⁰¹²³⁴-⁹]+")
+_UNSEEN = dict.fromkeys(map(ord, "\u00ad\u200b\u2060\ufeff"))
+_AS_TEXT = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|mbox)\s*\{([^{}]*)\}")
+_ARITHMETIC = re.compile(r"[\d\s.,+*/×·÷()${}−=-]*")
+_CALCULATED = re.compile(r"[+*/^√π×·÷]|\\(?:sqrt|pi|cdot|times|div|[dt]?frac)|\d\s+[-−]\s+\d")
 _QUOTES = {ord("’"): "'", ord("‘"): "'", ord("“"): '"', ord("”"): '"', ord("„"): '"', ord("«"): '"', ord("»"): '"'}
 _TRIMMED = " \t\n\"'`*_.,;:!?$()[]"
 
@@ -85,8 +92,10 @@ def _closed(text: str, start: int) -> str:
 
 def normal(text: str, *, case: bool = False) -> str:
     """A text as `exact` compares it: one kind of quotes and spaces, nothing around it; lower case unless told."""
-    text = unicodedata.normalize("NFKC", text).translate(_QUOTES)
-    text = " ".join(text.split()).strip(_TRIMMED)
+    text = _RAISED.sub(lambda found: f"^{found[0]}", text)  # x² is x^2, and not the x2 that NFKC makes of it
+    text = unicodedata.normalize("NFKC", text).translate(_QUOTES).translate(_UNSEEN)
+    text = " ".join(text.split())
+    text = text.strip(_TRIMMED) or text  # "?" is not "!"
     return text if case else text.casefold()
 
 
@@ -94,7 +103,7 @@ def exact(text: str, answers: Sequence[str], *, case: bool = False) -> Verdict:
     """Whether the response, or the answer marked in it, is one of these texts, after `normal`."""
     wanted = {normal(answer, case=case) for answer in answers}
     found = marked(text)
-    said = [text] if found is None else [found, text]
+    said = [text] if found is None else [found, _AS_TEXT.sub(r"\1", found), text]
     if any(normal(one, case=case) in wanted for one in said):
         return Verdict(True)
     if not text.strip():
@@ -104,13 +113,22 @@ def exact(text: str, answers: Sequence[str], *, case: bool = False) -> Verdict:
 
 def numbers(text: str) -> list[tuple[Fraction, bool]]:
     """The numbers in a text, in order, and whether each is written as a percentage (50% is 50, marked)."""
-    text = _FRACTION.sub(lambda found: f" {found[1] or ''} {found[2]}/{found[3]} ".replace("  ", " "), text)
+    text = _GROUPED.sub(",", text).replace("\\pm", "±")
+    text = _FRACTION.sub(lambda found: _apart(found, f"{found[2] or found[4]}/{found[3] or found[5]}"), text)
+    text = _ONE_SIGN.sub(lambda found: _apart(found, unicodedata.normalize("NFKC", found[0]).replace("⁄", "/")), text)
     found = []
     for match in _NUMBER.finditer(text):
         value = _number(match)
         if value is not None:
             found.append((value, match["percent"] is not None))
     return found
+
+
+def _apart(found: re.Match[str], fraction: str) -> str:
+    """A fraction with a space to what is before it, save a sign; `2½` is read as `2 1/2`."""
+    before = found.string[found.start() - 1 : found.start()] if found.start() else ""
+    whole = f"{found[1]} " if found.re is _FRACTION and found[1] else ""
+    return f"{'' if before in tuple('-+−–') else ' '}{whole}{fraction} "
 
 
 def _number(match: re.Match[str]) -> Fraction | None:
@@ -132,7 +150,7 @@ def _number(match: re.Match[str]) -> Fraction | None:
 
 
 def _decimal(digits: str) -> str:
-    digits = re.sub(r"[\u00a0\u2009\u202f]", "", digits)
+    digits = re.sub(r"[ \u00a0\u2009\u202f]", "", digits)
     if re.fullmatch(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?", digits):
         return digits.replace(",", "")
     return digits.replace(",", ".")
@@ -158,10 +176,15 @@ def number_of(value: object) -> Fraction:
 
 
 def numeric(text: str, answers: Sequence[Fraction], tolerance: Tolerance) -> Verdict:
-    """Whether the marked number, else the last one, is one of these. 50% is taken for 50 and for 0.5."""
+    """Whether the marked number, else the last one, is one of these. 50% is taken for 50 and for 0.5.
+
+    A calculation that is marked, or all there is (`2^{10}`, `3 + 4`, `2\\sqrt{3}`), is worked out.
+    """
     place = marked(text)
-    found = numbers(place) if place is not None else []
-    if found:
+    found = numbers(_result(place)) if place is not None else []
+    if (result := _calculated(text if place is None else place)) is not None:
+        value, percent = result, False
+    elif found:
         value, percent = found[0]
     elif found := numbers(text):
         value, percent = found[-1]
@@ -171,6 +194,23 @@ def numeric(text: str, answers: Sequence[Fraction], tolerance: Tolerance) -> Ver
     if any(_near(one, answer, tolerance) for one in said for answer in answers):
         return Verdict(True)
     return Verdict(False, f"it says {_shown(value)}{'%' if percent else ''}")
+
+
+def _result(place: str) -> str:
+    """What is behind the equals sign of a calculation: `3 * 4 = 12`."""
+    before, _, result = place.rpartition("=")
+    return result if _ARITHMETIC.fullmatch(before) and result.strip() else place
+
+
+def _calculated(place: str) -> Fraction | None:
+    """The value of a calculation, after its last equals sign; None where it is none."""
+    said = place.strip(" *_$").rpartition("=")[2]
+    if "%" in said or not _CALCULATED.search(said):
+        return None
+    try:
+        return number(said)
+    except ExpressionError:
+        return None
 
 
 def _near(value: Fraction, answer: Fraction, tolerance: Tolerance) -> bool:
@@ -204,7 +244,7 @@ def symbolic(text: str, answers: Sequence[str]) -> Verdict:
         return Verdict(True)
     unread = ""
     for answer in answers:
-        for one in dict.fromkeys((said, said.rpartition("=")[2])):
+        for one in _readings(said, answer):
             try:
                 if equal(one, answer):
                     return Verdict(True)
@@ -213,6 +253,14 @@ def symbolic(text: str, answers: Sequence[str]) -> Verdict:
     if unread and place is not None:
         return Verdict(None, f"its answer {said.strip()[:80]!r} cannot be read: {unread}")
     return Verdict(False, f"it says {said.strip()[:80]!r}")
+
+
+def _readings(said: str, answer: str) -> list[str]:
+    """What an answer may mean: all of it, what is behind its last equals sign, and of 50% also 0.5."""
+    found = list(dict.fromkeys((said, said.rpartition("=")[2])))
+    if "%" in said and "%" not in answer:
+        found += [f"({one.replace(chr(92) + '%', '').replace('%', '')})/100" for one in found]
+    return found
 
 
 def _last_formula(text: str) -> str:

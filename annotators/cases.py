@@ -1,8 +1,8 @@
 """Tests of code: read from what a prompt brings, run in the sandbox, and compared outside it.
 
 An assert that compares with a value written out (`assert double(4) == 8`) is taken apart: the sandbox is asked for
-`double(4)`, and what comes back is compared here. The program never learns what was expected, so no trick of its own
-makes such a test pass. Any other assert is decided in the sandbox, beside the program.
+`double(4)`, and what comes back is compared here: 8 is not in the sandbox. Any other assert is decided there, beside
+the program. What comes back counts only with a secret, so that a report made up by the program does not.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
+
+from prefdata.schema import storable
 
 from .sandbox import Ended, Limits, run_program
 
@@ -299,7 +301,7 @@ def run_tests(
 def _read(ended: Ended, tests: Suite, secret: str) -> Found:
     """What the sandbox said, and what follows from it; a line that is not as it should be says nothing."""
     lines = [line for line in map(_line, ended.results) if line is not None]
-    raised = next((line["program"] for line in lines if line.get("program")), None)
+    raised = next((line["program"][:200] for line in lines if isinstance(line.get("program"), str)), None)
     said: dict[int, Mapping[str, Any]] = {}
     for line in lines:
         if isinstance(line.get("check"), int):
@@ -314,8 +316,8 @@ def _read(ended: Ended, tests: Suite, secret: str) -> Found:
             reasons.append((check.shown or check.source.splitlines()[0][:80], why))
     if passed == tests.count:
         return Found(passed, tests.count, "", ended.guards)
-    parts = _joined(reasons)
-    return Found(passed, tests.count, f"{passed} of {tests.count} tests passed; {parts}", ended.guards)
+    text = storable(f"{passed} of {tests.count} tests passed; {_joined(reasons)}")
+    return Found(passed, tests.count, text, ended.guards)
 
 
 def _joined(reasons: list[tuple[str, str]]) -> str:
@@ -332,10 +334,13 @@ def _why_not(check: Check, line: Mapping[str, Any] | None, secret: str, silent: 
     """None where a check passed."""
     if line is None:
         return silent
-    if "raised" in line:
-        return f"raised {str(line['raised'])[:200]}"
+    if isinstance(line.get("raised"), str):
+        return f"raised {line['raised'][:200]}"
+    told = str(line.get("secret")).encode("utf-8", "replace")  # of texts compare_digest takes ASCII only
+    if not secrets.compare_digest(told, secret.encode()):
+        return silent
     if check.compare is None:
-        return None if secrets.compare_digest(str(line.get("secret")), secret) else silent
+        return None
     try:
         value = _value(line["value"], 0)
         return None if check.compare(value) else f"gave {repr(value)[:100]}"

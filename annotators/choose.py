@@ -10,6 +10,7 @@ from prefdata.pipeline.step import Context, Group
 from prefdata.schema import Row, Rows
 
 from .asking import Juror, annotator_name
+from .frame import outside
 from .frame_many import choose_message, choose_schema, letters
 from .parse import Said, parse_choice
 from .several import SeveralJudge, texts_of
@@ -41,7 +42,8 @@ class Choose(SeveralJudge):
         request = self.request(text, schema, seed_of(row["annotation_id"]), replicate)
 
         def read(reply: Reply) -> Said | None:
-            return parse_choice(reply.text or "", names, shown=texts, truncated=reply.finish_reason == "length")
+            cut = reply.finish_reason == "length"
+            return parse_choice(reply.text or "", names, shown=outside(prompt, card, texts), truncated=cut)
 
         def scores(said: Said) -> list[float]:
             return [float(name in said.value[0]) for name in names]

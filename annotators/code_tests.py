@@ -41,8 +41,8 @@ class CodeTests(GroupStep):
     library only. The sandbox is a process without network, without the machine's files, and with limits; see
     docs/sandbox.md. Where the kernel cannot deny the network, the step is refused before anything is asked.
 
-    A response without code, or whose code runs into a limit, fails: 0. A prompt without tests, or with tests that
-    cannot be read, gets no number: `abstain`.
+    A response without code, or whose code runs into a limit, fails: 0. Responses to a prompt without tests get no
+    annotation; tests that cannot be read give no number: `abstain`.
     """
 
     reads = frozenset({"prompts", "responses"})
@@ -101,6 +101,7 @@ class CodeTests(GroupStep):
         rows = await gather_all(
             self._judge(prompt, response, context)
             for prompt in group.prompts
+            if self._spec(prompt) is not None
             for response in group.responses_to(prompt["prompt_id"])
         )
         if not rows:
@@ -155,8 +156,6 @@ class CodeTests(GroupStep):
         return verifier.get("spec") if verifier.get("kind") == "python-tests" else None
 
     async def _found(self, spec: Any, prompt: Row, text: str, context: Context) -> Found | None:
-        if spec is None:
-            return None
         try:
             tests: Suite = read_tests(spec)
         except SuiteError as error:

@@ -17,7 +17,7 @@ from prefdata.pipeline.step import Context, Group
 from prefdata.schema import Row, Rows, make_id
 
 from .asking import Juror, TextJudge, annotator_name
-from .frame import compare_message, compare_schema
+from .frame import compare_message, compare_schema, outside
 from .parse import Verdict, parse_verdict
 
 Pairs = Literal["all"] | Annotated[int, Field(ge=1)]
@@ -106,7 +106,8 @@ class Compare(TextJudge):
 
         def read(reply: Reply) -> Verdict | None:
             cut = reply.finish_reason == "length"
-            return parse_verdict(reply.text or "", shown=texts, truncated=cut, ties=card.output.ties)
+            seen = outside(prompt, card, texts)
+            return parse_verdict(reply.text or "", shown=seen, truncated=cut, ties=card.output.ties)
 
         return await self.asked_once(
             context, juror, row, request, read, lambda said: {"scores": _SCORES[said.winner], "text": said.reason}

@@ -15,7 +15,7 @@ from prefdata.pipeline.step import Context, Group
 from prefdata.schema import Row, Rows
 
 from .asking import Juror, Outcome, TextJudge, annotator_name, ask_until_read, completed
-from .frame import REMINDER, critique_message, critique_schema
+from .frame import REMINDER, critique_message, critique_schema, outside
 from .parse import parse_critique, parse_scores
 from .score import Read, by_aspect, said_of
 from .shared import Shared
@@ -91,7 +91,7 @@ class Critique(TextJudge):
                 context,
                 juror.name,
                 request,
-                lambda reply: self._read(reply, text),
+                lambda reply: self._read(reply, outside(prompt, card, [text])),
                 [_CRITIQUE, *(aspect.name for aspect in self.scored)],
                 revision=revision,
                 reask=self.reask,
@@ -117,12 +117,12 @@ class Critique(TextJudge):
         first = context.once("annotations", row["annotation_id"], written)
         return await gather_all([first, *(one(aspect) for aspect in self.scored)])
 
-    def _read(self, reply: Reply, shown: str) -> dict[str, Read]:
+    def _read(self, reply: Reply, shown: list[str]) -> dict[str, Read]:
         text, cut = reply.text or "", reply.finish_reason == "length"
-        found = parse_critique(text, key=self.score, shown=[shown], truncated=cut)
+        found = parse_critique(text, key=self.score, shown=shown, truncated=cut)
         read: dict[str, Read] = {} if found is None else {_CRITIQUE: (None, found.text)}
         if self.score:
             partial = [aspect.name for aspect in self.scored if aspect.applies_if]
             scales = {aspect.name: aspect.scale for aspect in self.scored}
-            read |= by_aspect(parse_scores(text, scales, shown=[shown], truncated=cut, may_not_apply=partial))
+            read |= by_aspect(parse_scores(text, scales, shown=shown, truncated=cut, may_not_apply=partial))
         return read

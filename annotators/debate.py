@@ -17,7 +17,7 @@ from prefdata.schema import Row, message
 
 from .asking import Juror
 from .dialogue import DIALOGUE, DialogueJudge, Prepared, Turn, turn
-from .frame import answer_with, compare_message, criteria_of, reason_field, visible, warning
+from .frame import answer_with, compare_message, criteria_of, outside, reason_field, visible, warning
 from .shared import Shared
 
 
@@ -86,7 +86,7 @@ class Debate(DialogueJudge):
                 said.append((f"Advocate of {side}, round {number}", spoken.text))
                 calls.append(spoken.call_id)
         asked = verdict_message(prompt, texts, card, said) if said else compare_message(prompt, *texts, card)
-        shown = [*texts, *(words for _, words in said)]
+        shown = outside(prompt, card, [*texts, *(words for _, words in said)])
         return Prepared((message("user", asked),), self.verdict_schema(), shown, said, calls)
 
     def _turn(self, text: str, row: Row, number: int, side: str) -> Request:

@@ -9,14 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from prefdata.engines.base import Answer, Capability, Engine, Request
 from prefdata.errors import PipelineError
-from prefdata.operators.gathering import gather_all
 from prefdata.pipeline.registry import step
 from prefdata.pipeline.step import Context, Group
 from prefdata.render import render
 from prefdata.schema import Row, Rows, annotation, make_id, message
 
 from .asking import completed, meta
-from .likelihood import MeasuringStep, Per, amount, of_each, per_suffix, read_values
+from .likelihood import MeasuringStep, Per, amount, asked_all, of_each, per_suffix, read_values
 
 
 class Exemplar(BaseModel):
@@ -109,10 +108,10 @@ class DensityRatio(MeasuringStep):
             plain = tuple(render(prompt))
             told = with_principle(plain, principle, self.exemplars)
             asked = [(self.strong, told), (self.weak, told if self.principle_for == "both" else plain)]
-            answers = await gather_all(
-                context.ask(engine, Request("logprobs", messages=messages, continuation=text), revision=revision)
-                for engine, messages in asked
-            )
+            requests = [
+                (engine, Request("logprobs", messages=messages, continuation=text)) for engine, messages in asked
+            ]
+            answers = await asked_all(context, requests, revision)
             return self._scored(row, text, answers, engines, revision)
 
         return await context.once("annotations", row["annotation_id"], make)
@@ -154,7 +153,8 @@ def refuse_other_tokens(
     Raises:
         PipelineError: they differ by more.
     """
-    if abs(len(tokens) - len(other_tokens)) > 1:
+    # A single token tells nothing: it is what a plan has in the place of an answer that is still to be asked for.
+    if min(len(tokens), len(other_tokens)) > 1 and abs(len(tokens) - len(other_tokens)) > 1:
         raise PipelineError(
             f"the engines {one!r} and {other!r} read the response {response_id} as {len(tokens)} and "
             f"{len(other_tokens)} tokens: their tokenizers differ, and neither sums nor means over tokens can be "

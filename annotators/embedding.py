@@ -10,17 +10,17 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from prefdata.engines.base import Capability, Engine, Request
-from prefdata.operators.gathering import gather_all
 from prefdata.pipeline.registry import step
 from prefdata.pipeline.step import Context, Group
 from prefdata.schema import Row, Rows, annotation
 
 from .asking import completed, meta
 from .density_ratio import finite
-from .likelihood import MeasuringStep, of_each, read_values
+from .likelihood import MeasuringStep, asked_all, of_each, read_values
 
 _TOKEN = re.compile(r"\w+|[^\w\s]")
-_NEXT_TURN = re.compile(r"\n\s*(?:###\s*)?(?:human|user|assistant|system|question|answer)\s*:", re.IGNORECASE)
+# Its blanks hold no line break: of many blank lines each would be tried with all that follow.
+_NEXT_TURN = re.compile(r"\n[^\S\n]*(?:###\s*)?(?:human|user|assistant|system|question|answer)\s*:", re.IGNORECASE)
 
 
 @step("judge.embedding")
@@ -95,9 +95,8 @@ class Embedding(MeasuringStep):
                 return completed(row, status="abstain", scores=None, call_id=None, revision=revision)
             if not said.strip():
                 return completed(row, status="ok", scores=[0.0], call_id=None, revision=revision)
-            answers = await gather_all(
-                context.ask(self.engine, Request("embed", texts=(text,)), revision=revision) for text in (said, *texts)
-            )
+            requests = [(self.engine, Request("embed", texts=(text,))) for text in (said, *texts)]
+            answers = await asked_all(context, requests, revision)
             status, call_id, vectors = read_values(answers)
             if status == "ok" and len({len(vector) for vector in vectors}) > 1:
                 status = "unparsed"

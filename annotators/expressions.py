@@ -3,7 +3,7 @@
 LaTeX or plain text becomes a Python expression, whose tree may hold numbers, names, + - * / **, and known functions.
 Two expressions are equal if they have equal values: exactly, as fractions, where that is possible, else to 1e-9 at
 several points drawn once and for all (Schwartz-Zippel: that two different expressions agree at all of them does not
-happen by chance). All work is bounded: exponents, digits, length, depth.
+happen by chance). Variables stand for numbers above 0. All work is bounded: exponents, digits, length, depth.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ _GREEK = "alpha beta gamma delta epsilon theta lambda mu rho sigma tau phi omega
 _NAMES = "|".join(sorted({*_FUNCTIONS, *_CONSTANTS, *_GREEK.split()}, key=len, reverse=True))
 _SIMPLE = (
     (re.compile(r"\\(?:left|right|displaystyle|,|;|!|:|quad|qquad| )"), " "),
-    (re.compile(r"\\(?:text|mathrm|mbox|operatorname)\s*\{[^{}]*\}"), " "),
+    # A unit, which ends an answer. Other words may mean anything: `3 \text{ or } 4`.
+    (re.compile(r"\\(?:text|mathrm|mbox)\s*\{[^{}]*\}(?:\s*\^\s*(?:\d|\{-?\d\}))?(?=[\s.$]*\Z)"), " "),
     (re.compile(r"\\(?:cdot|times)"), "*"),
     (re.compile(r"\\div"), "/"),
     (re.compile(r"\\[dt]frac"), r"\\frac"),
@@ -93,6 +94,26 @@ def equal(left: str, right: str) -> bool:
     return True
 
 
+def number(text: str) -> Fraction:
+    """The real number that a text is: a calculation without variables.
+
+    Raises:
+        ExpressionError: it is none, or has no value within bounds.
+    """
+    tree = read(text)
+    if isinstance(tree, _Group) or _variables(tree):
+        raise ExpressionError("it is no number")
+    try:
+        value = _value(tree, {})
+    except (ArithmeticError, ValueError) as error:
+        raise ExpressionError("it has no value that can be computed within bounds") from error
+    if isinstance(value, Fraction):
+        return value
+    if abs(value.imag) > _CLOSE * max(1.0, abs(value.real)):
+        raise ExpressionError("it is no real number")
+    return Fraction(value.real)
+
+
 class _Group:
     """Several expressions: a tuple or interval with its brackets, or a set."""
 
@@ -116,7 +137,7 @@ def read(text: str) -> Read:
     text = text.strip().rstrip(".").strip()
     named = re.fullmatch(r"[A-Za-z]\s*=(.*)|\\?[A-Za-z]+\s*\\in\b(.*)", text, re.DOTALL)
     if named:
-        text = (named[1] or named[2]).strip()
+        text = (named[1] or named[2] or "").strip()
     return _read(text, 0)
 
 

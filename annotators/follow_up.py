@@ -9,7 +9,8 @@ from typing import Any, ClassVar, Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
-from prefdata.engines.base import Answer, Capability, Engine, Request
+from prefdata.engines.base import Capability, Engine, Request
+from prefdata.framing import neutralise
 from prefdata.operators.gathering import gather_all
 from prefdata.pipeline.registry import step
 from prefdata.pipeline.step import Context, Group
@@ -19,7 +20,7 @@ from prefdata.schema import Row, Rows, annotation, make_id, message
 from .asking import completed, meta
 from .density_ratio import finite
 from .follow_ups import CATEGORIES, FollowUps
-from .likelihood import MeasuringStep, read_values
+from .likelihood import MeasuringStep, asked_all, read_values
 from .shared import Shared
 
 Category = Literal[
@@ -135,7 +136,8 @@ class FollowUp(MeasuringStep):
         if self.combine != "mean":
             wanted.extend((name, [name]) for name in lists)
         text = response["text"] or ""
-        messages = (*render(prompt), message("assistant", text))
+        # A control token in it would end the turn, and let the response speak for the user.
+        messages = (*render(prompt), message("assistant", neutralise(text)))
         shared: Shared[Outcome] = Shared()
 
         async def row_of(aspect: str, names: list[str]) -> Row:
@@ -168,14 +170,11 @@ class FollowUp(MeasuringStep):
 
     async def _score(self, messages: Sequence[Row], texts: FollowUps, context: Context, revision: int) -> Outcome:
         """The score of one category."""
-        answers: list[Answer] = await gather_all(
-            context.ask(
-                self.engine,
-                Request("logprobs", messages=tuple(messages), continuation=text, role="user"),
-                revision=revision,
-            )
+        requests = [
+            (self.engine, Request("logprobs", messages=tuple(messages), continuation=text, role="user"))
             for text in (*texts.positive, *texts.negative)
-        )
+        ]
+        answers = await asked_all(context, requests, revision)
         status, call_id, values = read_values(answers)
         if status != "ok":
             return status, call_id, None

@@ -8,16 +8,18 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 _TAGS = r"(?:think|thinking|thought|reasoning|reflection)"
-_BLOCK = re.compile(rf"<{_TAGS}>.*?</{_TAGS}>", re.DOTALL | re.IGNORECASE)
-_OPEN = re.compile(rf"<{_TAGS}>", re.IGNORECASE)
-_CLOSE = re.compile(rf"</{_TAGS}>", re.IGNORECASE)
+_TAG = re.compile(rf"<(/?){_TAGS}>", re.IGNORECASE)
 _FENCE = re.compile(r"[A-Za-z0-9_+-]*\s*")
 _BRACES = re.compile(r"[{}]")
-_COMMENT = re.compile(r'"(?:[^"\\]|\\.)*"|//[^\n]*|/\*(?:[^*]|\*(?!/))*(?:\*/)?', re.DOTALL)
-_COMMA = re.compile(r'"(?:[^"\\]|\\.)*"|,(?=\s*[}\]])', re.DOTALL)
+_STRING = r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)'
+"""One that never closes takes all that follows: to try each later quote in turn would take the square of the length."""
+_COMMENT = re.compile(_STRING + r"|//[^\n]*|/\*(?:[^*]|\*(?!/))*(?:\*/)?", re.DOTALL)
+_COMMA = re.compile(_STRING + r"|,(?=\s*[}\]])", re.DOTALL)
 _LINE = re.compile(r"[\s>*_#`-]*([A-Za-z][\w -]{0,40}?)[\s*_`]*[:=][\s*_`\"]*(.*?)[*_`\"]*\.?[\s*_`\"]*", re.DOTALL)
 _LONGEST_LINE = 200
 _MARKUP = dict.fromkeys(map(ord, "*_`>#-"))
+_MOST_OBJECTS = 1000
+"""Of more nothing is read: to say where in a text one is no JSON takes as long as the text before it."""
 _BLANKS = "\ufeff\u200b\u200e\u200f"
 """Characters without width that editors and models leave at the edges of a text."""
 
@@ -28,7 +30,7 @@ def find_object(text: str, key: str, shown: Iterable[str], truncated: bool) -> d
     Args:
         text: the judge's whole answer.
         key: that the object must have.
-        shown: the texts that were judged. An object in the midst of prose that stands in one of them is a quotation.
+        shown: the outside texts that the judge saw. An object in the midst of prose that stands in one is a quotation.
         truncated: the answer was cut off at its length: only one that is nothing but the object is read.
     """
     whole = _whole(text, key)
@@ -48,6 +50,8 @@ def find_object(text: str, key: str, shown: Iterable[str], truncated: bool) -> d
         names_it = f'"{key}"' in source or (value is not None and key in value)
         if names_it and not any(_squeeze(source) in one for one in quotable):
             candidates.append(value)
+        if len(candidates) > 1:
+            break
     # An object that names the key and cannot be read makes the answer as ambiguous as a second one does.
     only = candidates[0] if len(candidates) == 1 else None
     return only if only is not None and key in only else None
@@ -59,12 +63,12 @@ def find_lines(text: str, keys: Sequence[str], shown: Iterable[str], truncated: 
     Args:
         text: the judge's whole answer.
         keys: that may begin a line, in lower case.
-        shown: the texts that were judged.
+        shown: the outside texts that the judge saw.
         truncated: the answer was cut off at its length: then nothing is read.
 
     Returns:
         The values, for the keys that have one. Empty where the answer holds a brace or names a key before another
-        colon as well, where anything but such lines follows the first of them, or where a judged text holds one.
+        colon as well, where anything but such lines follows the first of them, or where one of these texts holds one.
     """
     text = after_reasoning(text).translate(dict.fromkeys(map(ord, _BLANKS)))
     if truncated or "{" in text:
@@ -88,11 +92,17 @@ def find_lines(text: str, keys: Sequence[str], shown: Iterable[str], truncated: 
 
 def after_reasoning(text: str) -> str:
     """What follows the reasoning; nothing where the reasoning was never closed."""
-    text = _BLOCK.sub("\n", text)
-    closed = list(_CLOSE.finditer(text))
-    if closed:
-        text = text[closed[-1].end() :]
-    return "" if _OPEN.search(text) else text
+    kept: list[str] = []
+    at, inside = 0, False
+    for tag in _TAG.finditer(text):
+        if tag[1]:
+            if not inside:
+                kept.clear()  # its beginning was part of the prompt, as some templates have it
+            at, inside = tag.end(), False
+        elif not inside:
+            kept.append(text[at : tag.start()])
+            inside = True
+    return "" if inside else "\n".join([*kept, text[at:]])
 
 
 def _squeeze(text: str) -> str:
@@ -151,7 +161,10 @@ def _without_comments(text: str, key: str) -> str | None:
 
 
 def _objects(text: str, key: str) -> list[tuple[str, dict[str, Any] | None]] | None:
-    """The outermost brace pairs of a text with the object that each is (None: no JSON); None if a brace stays open."""
+    """The outermost brace pairs of a text with the object that each is (None: no JSON).
+
+    None if a brace stays open, or there are too many.
+    """
     found: list[tuple[str, dict[str, Any] | None]] = []
     at = text.find("{")
     while at >= 0:
@@ -165,6 +178,8 @@ def _objects(text: str, key: str) -> list[tuple[str, dict[str, Any] | None]] | N
             end = closing
             value = _decoded(text[at:end], key)
         found.append((text[at:end], value))
+        if len(found) > _MOST_OBJECTS:
+            return None
         at = text.find("{", end)
     return found
 

@@ -41,6 +41,11 @@ def visible(prompt: Row, card: Card) -> list[tuple[str, str]]:
     return parts
 
 
+def outside(prompt: Row, card: Card, texts: Sequence[str]) -> list[str]:
+    """All outside texts that a judge of these responses is shown: what it writes as one of them does is a quotation."""
+    return [*(text for _, text in visible(prompt, card)), *texts]
+
+
 def compare_message(prompt: Row, first: str, second: str, card: Card) -> str:
     """The question which of two responses is better, answered as JSON."""
     mark, body = framed([*visible(prompt, card), ("Response A", first), ("Response B", second)])

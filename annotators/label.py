@@ -12,7 +12,7 @@ from prefdata.pipeline.step import Context, Group
 from prefdata.schema import Row, Rows
 
 from .asking import Juror, TextJudge, annotator_name
-from .frame import labelling_message, labelling_schema
+from .frame import labelling_message, labelling_schema, outside
 from .parse import Said, parse_label
 
 
@@ -51,7 +51,7 @@ class Label(TextJudge):
 
         def read(reply: Reply) -> Said | None:
             labels, cut = card.labels or {}, reply.finish_reason == "length"
-            return parse_label(reply.text or "", labels, shown=[text], truncated=cut)
+            return parse_label(reply.text or "", labels, shown=outside(prompt, card, [text]), truncated=cut)
 
         return await self.asked_once(
             context, juror, row, request, read, lambda said: {"labels": list(said.value[0]), "text": said.text}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import math
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field
@@ -57,6 +58,23 @@ def amount(values: Sequence[float], text: str, per: Per) -> float:
             return total / len(text.encode("utf-8", "surrogatepass"))
         case "sum":
             return total
+
+
+async def asked_all(context: Context, asked: Iterable[tuple[str, Request]], revision: int) -> list[Answer]:
+    """The answers to requests (engine, request) that are only worth something together.
+
+    Where one of them went wrong, the others are not paid for again when the row is made anew.
+    """
+
+    async def one(engine: str, request: Request) -> Answer:
+        answer = await context.ask(engine, request)
+        values = answer.reply.values if status_of(answer) == "ok" and answer.reply else ()
+        well = bool(values) and all(map(math.isfinite, values))
+        if well or revision == 1 or not answer.cached:
+            return answer
+        return await context.ask(engine, request, revision=revision)
+
+    return await gather_all(one(engine, request) for engine, request in asked)
 
 
 def read_values(answers: Sequence[Answer]) -> tuple[str, str, list[tuple[float, ...]]]:
@@ -136,7 +154,7 @@ class Likelihood(MeasuringStep):
             asked = [Request("logprobs", messages=tuple(render(prompt)), continuation=text)]
             if self.mode == "cond-minus-uncond":
                 asked.append(Request("logprobs", continuation=text))
-            answers = await gather_all(context.ask(self.engine, request, revision=revision) for request in asked)
+            answers = await asked_all(context, [(self.engine, request) for request in asked], revision)
             status, call_id, values = read_values(answers)
             if status != "ok":
                 return completed(row, status=status, scores=None, call_id=call_id, revision=revision)

@@ -16,7 +16,7 @@ from prefdata.pipeline.step import Context, Group
 from prefdata.schema import Row, Rows, annotation
 
 from .asking import Juror, Outcome, TextJudge, annotator_name, ask_until_read, completed
-from .frame import answer_with, reason_field, scales_of, score_schema, scores_field, warning
+from .frame import answer_with, outside, reason_field, scales_of, score_schema, scores_field, warning
 from .parse import parse_scores
 from .preferred import labelled_pairs, pair_shown
 from .score import Read, by_aspect, said_of
@@ -61,7 +61,8 @@ class PairQuality(TextJudge):
     async def _judge(
         self, preference: Row, prompt: Row, better: Row, worse: Row, replicate: int, juror: Juror, context: Context
     ) -> list[Row]:
-        card, shown = self.loaded, [better["text"], worse["text"]]
+        card = self.loaded
+        shown = outside(prompt, card, [better["text"], worse["text"]])
         scales = {aspect.name: aspect.scale for aspect in card.aspects}
         partial = [aspect.name for aspect in card.aspects if aspect.applies_if]
         text = pair_message(preference, prompt, better, worse, card)

@@ -11,8 +11,8 @@ aspect that need not apply; null is none.
 
 Where an answer holds no brace at all, its last lines may stand for the object: `verdict: B`, `choice: C`,
 `label: supported`, `score: 4` (a card of one aspect) or `clarity: 4`, each key once, nothing after them, and none of
-them to be found in a judged text. Answers about several responses, one by one, are read from JSON alone. So no digit
-of "10", no letter in a sentence and no `[[A]]` is ever taken for a verdict.
+them to be found in a text that the judge saw. Answers about several responses, one by one, are read from JSON alone. So
+no digit of "10", no letter in a sentence and no `[[A]]` is ever taken for a verdict.
 """
 
 from __future__ import annotations
@@ -82,8 +82,8 @@ def parse_verdict(
 
     Args:
         text: the judge's whole answer.
-        shown: the texts that were judged. An object in the midst of prose that also stands in one of them is a
-            quotation, not a verdict.
+        shown: the outside texts that the judge saw. An object in the midst of prose that also stands in one of them
+            is a quotation, not a verdict.
         truncated: the answer was cut off at its length: only one that is nothing but the object is read.
         ties: whether `tie` is a verdict.
 

@@ -10,6 +10,7 @@ from prefdata.pipeline.step import Context, Group
 from prefdata.schema import Row, Rows
 
 from .asking import Juror, annotator_name
+from .frame import outside
 from .frame_many import letters, rank_message, rank_schema
 from .parse import Said, parse_ranking
 from .several import SeveralJudge, texts_of
@@ -44,7 +45,8 @@ class Rank(SeveralJudge):
 
         def read(reply: Reply) -> Said | None:
             cut = reply.finish_reason == "length"
-            return parse_ranking(reply.text or "", names, shown=texts, truncated=cut, ties=card.output.ties)
+            seen = outside(prompt, card, texts)
+            return parse_ranking(reply.text or "", names, shown=seen, truncated=cut, ties=card.output.ties)
 
         def scores(said: Said) -> list[float]:
             tiers = {name: tier for tier, tied in enumerate(said.value) for name in tied}

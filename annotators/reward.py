@@ -9,6 +9,7 @@ from pydantic import Field
 
 from prefdata.cards import Orders
 from prefdata.engines.base import Answer, Capability, Engine, Request
+from prefdata.framing import neutralise
 from prefdata.operators.gathering import gather_all
 from prefdata.pipeline.registry import step
 from prefdata.pipeline.step import Context, Group
@@ -80,7 +81,8 @@ class Reward(MeasuringStep):
         async def make(revision: int) -> Row:
             if any(text is None for text in texts):
                 return completed(row, status="abstain", scores=None, call_id=None, revision=revision)
-            request = Request("reward", messages=tuple(render(prompt)), texts=tuple(texts))
+            # A control token in one would end its turn, and what follows would be judged as another's.
+            request = Request("reward", messages=tuple(render(prompt)), texts=tuple(map(neutralise, texts)))
             answer = await context.ask(self.engine, request, revision=revision)
             status, scores = _verdict(answer, len(texts))
             return completed(row, status=status, scores=scores, call_id=answer.call_id, revision=revision)

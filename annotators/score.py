@@ -13,7 +13,7 @@ from prefdata.pipeline.step import Context, Group
 from prefdata.schema import Row, Rows
 
 from .asking import Juror, Outcome, TextJudge, annotator_name, ask_until_read, completed
-from .frame import score_message, score_schema
+from .frame import outside, score_message, score_schema
 from .parse import Scores, parse_scores
 from .shared import Shared
 
@@ -56,7 +56,8 @@ class Score(TextJudge):
 
         def read(reply: Reply) -> dict[str, Read]:
             cut = reply.finish_reason == "length"
-            found = parse_scores(reply.text or "", scales, shown=[text], truncated=cut, may_not_apply=partial)
+            seen = outside(prompt, card, [text])
+            found = parse_scores(reply.text or "", scales, shown=seen, truncated=cut, may_not_apply=partial)
             return by_aspect(found)
 
         seed = seed_of(engine.identity, response["response_id"], card.label, replicate)

@@ -19,7 +19,7 @@ from prefdata.schema import Row, Rows, annotation
 from .asking import completed, meta
 from .compare import Pairs, comparisons
 from .density_ratio import finite, refuse_other_tokens
-from .likelihood import MeasuringStep, Per, amount, per_suffix, read_values
+from .likelihood import MeasuringStep, Per, amount, asked_all, per_suffix, read_values
 from .shared import Shared
 
 Outcome = tuple[str, str | None, float | None]
@@ -107,9 +107,7 @@ class SelfPreference(MeasuringStep):
     ) -> Outcome:
         """Log pi/ref of one response."""
         request = Request("logprobs", messages=tuple(render(prompt)), continuation=response["text"])
-        answers = await gather_all(
-            context.ask(name, request, revision=revision) for name in (self.policy, self.reference)
-        )
+        answers = await asked_all(context, [(name, request) for name in (self.policy, self.reference)], revision)
         status, call_id, values = read_values(answers)
         if status != "ok":
             return status, call_id, None

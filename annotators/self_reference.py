@@ -6,12 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from pydantic import Field
 
 from prefdata.cards import Card
 from prefdata.engines.base import Capability, Request
+from prefdata.errors import PipelineError
 from prefdata.framing import framed, neutralise
 from prefdata.operators.drawing import seed_of
 from prefdata.operators.gathering import gather_all
@@ -21,7 +22,7 @@ from prefdata.schema import Row, message
 
 from .asking import Juror, status_of
 from .dialogue import DIALOGUE, DialogueJudge, Prepared, Turn, turn
-from .frame import answer_with, criteria_of, object_schema, visible, warning
+from .frame import answer_with, criteria_of, object_schema, outside, visible, warning
 from .parse import Verdict
 from .shared import Shared
 
@@ -41,7 +42,7 @@ class SelfReference(DialogueJudge):
     With `strength_engine` the column `strength` says by how much the winner won: SP(v) = exp(-mean log p(v)), the
     perplexity per token of a statement of the verdict v after the dialogue, averaged over paraphrases, and strength =
     log SP(loser) - log SP(winner). Where that is negative, the likelihoods contradict the verdict: strength is null,
-    and `meta` holds the number and `inconsistent`. A tie has none.
+    and `meta` holds the number and `inconsistent`. A tie has none. `reparse` leaves such a step alone.
 
     Source: Self-reference feedback; temperature, top_p and both orders as in its code. The strength is reconstructed
     (and here of one order, not averaged over both): it is off by default.
@@ -58,6 +59,20 @@ class SelfReference(DialogueJudge):
     strength_engine: str | None = Field(
         None, description="The engine whose log-probabilities give `strength`: as a rule the judge itself."
     )
+
+    @classmethod
+    def restored(cls, fields: Mapping[str, Any]) -> Self:
+        """See `Step`. With a strength it cannot be read again: answers are kept, likelihoods are not.
+
+        Raises:
+            PipelineError: the step measures a strength.
+        """
+        if fields.get("strength_engine"):
+            raise PipelineError(
+                "its strength rests on likelihoods, which are not kept with the answers, and would be lost; what could "
+                "not be read is asked for again by `prefdata run --retry unparsed`"
+            )
+        return super().restored(fields)
 
     def how(self, context: Context) -> str:
         """See `DialogueJudge.how`."""
@@ -98,7 +113,7 @@ class SelfReference(DialogueJudge):
             return answer
         reply = message("assistant", neutralise(answer.text))
         asked = message("user", critique_message(texts, card))
-        shown = [*texts, answer.text]
+        shown = outside(prompt, card, [*texts, answer.text])
         return Prepared((question, reply, asked), critique_schema(card), shown, calls=[answer.call_id])
 
     async def measured(self, ready: Prepared, row: Row, context: Context, own: Shared[Any]) -> Any:

@@ -17,6 +17,7 @@ from prefdata.pipeline.step import Context, Group
 from prefdata.schema import Row, Rows
 
 from .asking import Juror, Outcome, annotator_name, ask_until_read, completed, meta
+from .frame import outside
 from .frame_many import letters, together_message, together_schema
 from .parse import parse_together
 from .score import Read, said_of
@@ -125,7 +126,7 @@ class _Question:
             reply.text or "",
             self.names,
             {aspect.name: aspect.scale for aspect in self.aspects},
-            shown=texts_of(self.shown),
+            shown=outside(self.prompt, self.judge.loaded, texts_of(self.shown)),
             truncated=reply.finish_reason == "length",
             may_not_apply=[aspect.name for aspect in self.aspects if aspect.applies_if],
         )

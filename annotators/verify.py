@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from prefdata.operators.gathering import gather_all
 from prefdata.pipeline.registry import step
 from prefdata.pipeline.step import Context, Group, GroupStep
-from prefdata.schema import Row, Rows, annotation, make_id
+from prefdata.schema import Row, Rows, annotation, make_id, storable
 
 from . import answers, constraints
 from .answers import SpecError, Tolerance, Verdict
@@ -54,7 +54,8 @@ _TEXTS: dict[Kind, str] = {
 _OF_ANSWERS = frozenset({"exact", "numeric", "symbolic", "json"})
 _BY_REFERENCE = frozenset({"exact", "numeric", "symbolic"})
 _COUNTS = {"word-count": "words", "char-count": "characters", "sentence-count": "sentences"}
-_ELSEWHERE = {"python-tests": "judge.tests"}
+_ELSEWHERE = ("python-tests",)
+"""Verifiers that `judge.tests` runs."""
 _MOST = 100
 _SHOWN = 500
 
@@ -71,8 +72,9 @@ class Verify(GroupStep):
     `{kind, spec}` (kind `constraints`) asks for several.
 
     The score is 1 or 0, or with `combine: mean` the share of constraints kept. Where an answer is not 1, `text` says
-    why. A response without an answer is wrong: 0. A prompt without a verifier, or with one that cannot be read, gets no
-    number: `abstain`. Patterns and schemas come from files and are tried in a process of their own, for `seconds` each.
+    why. A response without an answer is wrong: 0. Responses to a prompt without a verifier get no annotation; a
+    verifier that cannot be read gives no number: `abstain`. Patterns and schemas come from files and are tried in a
+    process of their own, for `seconds` each.
     """
 
     reads = frozenset({"prompts", "responses"})
@@ -104,6 +106,7 @@ class Verify(GroupStep):
         rows = await gather_all(
             self._judge(prompt, response, context)
             for prompt in group.prompts
+            if self._has_any(prompt, context)
             for response in group.responses_to(prompt["prompt_id"])
         )
         if not rows:
@@ -135,11 +138,18 @@ class Verify(GroupStep):
         verifier = prompt.get("verifier") or {}
         return str(verifier.get("kind") or "none"), verifier.get("spec")
 
+    def _has_any(self, prompt: Row, context: Context) -> bool:
+        """Whether there is anything to check."""
+        kind, _ = self._verifier(prompt)
+        if kind == "none":
+            context.log("a prompt without a verifier has nothing to check")
+        return kind != "none" and kind not in _ELSEWHERE
+
     async def _judge(self, prompt: Row, response: Row, context: Context) -> Row:
         kind, spec = self._verifier(prompt)
         references = list(prompt.get("references") or []) if spec is None else []
         tolerance = {"abs": self.abs, "rel": self.rel} if kind in ("numeric", "constraints") else {}
-        shown = kind if kind in _TEXTS else "none"
+        shown = kind if kind in _TEXTS else "unknown"
         row = annotation(
             group_id=prompt["group_id"],
             prompt_id=prompt["prompt_id"],
@@ -160,7 +170,7 @@ class Verify(GroupStep):
                 scores=None if score is None else [score],
                 call_id=None,
                 revision=revision,
-                text=said[:_SHOWN] or None,
+                text=storable(said[:_SHOWN]) or None,
             )
 
         return await context.once("annotations", row["annotation_id"], make)
@@ -168,10 +178,6 @@ class Verify(GroupStep):
     async def _scored(
         self, kind: str, spec: Any, references: Sequence[str], prompt: Row, text: str, context: Context
     ) -> tuple[float | None, str]:
-        if kind == "none":
-            return None, "its prompt has no verifier"
-        if kind in _ELSEWHERE:
-            return None, f"{_ELSEWHERE[kind]} checks this"
         try:
             verdicts = await asyncio.to_thread(self._verdicts, kind, _value(spec), references, text)
         except SpecError as error:

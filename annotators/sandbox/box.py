@@ -5,7 +5,7 @@ process 1 of the PID namespace, so that at its end the kernel kills what is in t
 """
 
 # Paths are texts here: this runs in a bare interpreter, which should start fast.
-# ruff: noqa: PTH101, PTH102, PTH110, PTH123
+# ruff: noqa: PTH101, PTH102, PTH106, PTH110, PTH111, PTH123
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 from . import landlock, seccomp
 from .drop import execute, own_processes, private_user
 from .kernel import MACHINE, PR_SET_CHILD_SUBREAPER, PR_SET_DUMPABLE, PR_SET_PDEATHSIG, prctl
-from .namespaces import BOX, DEVICES, TASK, enter, make_root
+from .namespaces import BOX, TASK, enter, make_root
 from .watch import Watch, end_everything
 
 _NO_NAMESPACES = 75
@@ -33,12 +33,25 @@ def main() -> None:
     task = json.loads(sys.stdin.buffer.read())
     if os.getppid() != task["parent"]:
         return
-    if "namespaces" not in task["without"] and _forked(lambda: _enter_and_watch(task)) != _NO_NAMESPACES:
-        return
+    if "namespaces" not in task["without"]:
+        ready = os.pipe()
+        if _forked(lambda: _enter_and_watch(task, ready[1]), lambda: _forget(task["folder"], *ready)) != _NO_NAMESPACES:
+            return
     _forked(lambda: _watch(task, inside=False))
 
 
-def _forked(run: Any) -> int:
+def _forget(folder: str, ready: int, told: int) -> None:
+    """Remove the empty folder once the program's root, made upon it, stands by itself: nothing is left to remove later.
+
+    Later there may be nobody: prefdata may be killed.
+    """
+    os.close(told)
+    if os.read(ready, 1):
+        os.rmdir(folder)
+    os.close(ready)
+
+
+def _forked(run: Any, meanwhile: Any = None) -> int:
     """The exit status of a child that runs this."""
     child = os.fork()
     if child == 0:
@@ -50,22 +63,25 @@ def _forked(run: Any) -> int:
             _refuse(f"{type(error).__name__}: {error}")
         finally:
             os._exit(status)
+    if meanwhile is not None:
+        meanwhile()
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def _enter_and_watch(task: dict[str, Any]) -> int:
+def _enter_and_watch(task: dict[str, Any], ready: int) -> int:
     try:
         enter()
     except OSError:
         return _NO_NAMESPACES
-    return _forked(lambda: _watch(task, inside=True))
+    return _forked(lambda: _watch(task, inside=True, ready=ready))
 
 
-def _watch(task: dict[str, Any], *, inside: bool) -> int:
+def _watch(task: dict[str, Any], *, inside: bool, ready: int = -1) -> int:
     """Prepare the folders, begin the program, watch it, end all that it started, and say what happened."""
     user = private_user()
     readable, folder, place = _readable(task["python"]), task["folder"], TASK
     guards = (["namespaces"] if inside else []) + (["uid"] if user is not None else [])
+    filtered = seccomp.known() and "seccomp" not in task["without"]
     locked: list[str] | None = None
     if inside:
         owner = None if user is None else (user, user)
@@ -74,6 +90,7 @@ def _watch(task: dict[str, Any], *, inside: bool) -> int:
             make_root(folder, readable, task["files"], disk_mb=limits["disk_mb"], inodes=limits["files"], owner=owner)
         except OSError:
             return _NO_NAMESPACES
+        os.write(ready, b"1")
         box = BOX
     else:
         if landlock.version() == 0 or "landlock" in task["without"]:
@@ -81,11 +98,14 @@ def _watch(task: dict[str, Any], *, inside: bool) -> int:
                 "this machine's kernel gives neither namespaces nor Landlock, so that nothing would keep the program "
                 "from reading files"
             )
+        if not filtered:  # Landlock knows TCP alone, and lets signals out
+            return _refuse("without namespaces the network is denied by seccomp alone, and there is none here")
         prctl(PR_SET_CHILD_SUBREAPER, 1)
+        prctl(PR_SET_PDEATHSIG, 0)  # it outlives prefdata, to end what no namespace ends
         box, place = _plain_folders(folder, task["files"], user)
-        locked = [*readable, *DEVICES, place]
+        locked = [*readable, place]
         guards.append("landlock")
-    guards += ["seccomp"] if seccomp.known() and "seccomp" not in task["without"] else []
+    guards += ["seccomp"] if filtered else []
     prctl(PR_SET_DUMPABLE, 0)
     _run(task, guards, user=user, box=box, place=place, locked=locked, inside=inside)
     return 0
@@ -146,6 +166,10 @@ def _readable(python: str) -> list[str]:
     """What a Python needs to run: the system's libraries, its own folder, and the libraries that it has loaded."""
     found = [path for path in _SYSTEM if os.path.lexists(path)]
     real = os.path.realpath(python)
+    home = os.path.realpath(os.path.expanduser("~"))
+    for path in (sys.base_prefix, sys.base_exec_prefix):
+        if path not in _SYSTEM and f"{home}/".startswith(os.path.realpath(path).rstrip("/") + "/"):
+            raise PermissionError(f"{python} has {path} for its own folder, and your home lies in it; give another one")
     for path in (sys.base_prefix, sys.base_exec_prefix, python, real, *_loaded()):
         if not any(path == held or path.startswith(held.rstrip("/") + "/") for held in found):
             found.append(path)

@@ -15,10 +15,11 @@ from typing import Any, NoReturn
 
 from . import landlock, seccomp
 from .kernel import PR_SET_NO_NEW_PRIVS, PR_SET_PDEATHSIG, prctl
+from .namespaces import DEVICES
 
 _FAILED = 5
 
-_RANGES = ((1_879_000_000, 1 << 20), (60_000, 5_000))
+_RANGES = ((1_880_000_000, 1 << 20), (60_000, 5_000))
 """User ids that nobody has: one is drawn for each run, so that the limit on processes counts this run's alone."""
 
 
@@ -48,7 +49,7 @@ def set_limits(limits: Mapping[str, Any], processes: int) -> None:
         (resource.RLIMIT_NPROC, processes, processes),
         (resource.RLIMIT_NOFILE, limits["open_files"], limits["open_files"]),
         (resource.RLIMIT_STACK, 8 << 20, 8 << 20),
-        (resource.RLIMIT_CORE, 0, 0),
+        (resource.RLIMIT_CORE, 1, 1),  # at 0 the kernel would still hand a core to a program that asks for them
         (resource.RLIMIT_MEMLOCK, 0, 0),
         (resource.RLIMIT_MSGQUEUE, 0, 0),
         (resource.RLIMIT_SIGPENDING, 64, 64),
@@ -115,7 +116,7 @@ def execute(
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # a change of user had cleared it
         prctl(PR_SET_NO_NEW_PRIVS, 1)
         if locked is not None:
-            landlock.restrict(locked, [folder])
+            landlock.restrict(locked, [folder, *DEVICES])
         if seccomp.known() and "seccomp" not in task["without"]:
             seccomp.install(None if own_pids else os.getpid(), keep_modes=locked is not None and user is None)
         environment = {

@@ -2,8 +2,8 @@
 
 It executes `program.py`, then the entries of `checks.json` in order, and writes one line of JSON for each to file 3.
 Where a value is asked for, it is written out and compared outside: what it should be is not known in here. Where a
-statement decides by itself (an assert that cannot be taken apart), success is told with a secret, which a program that
-looks for it can find in this process.
+statement decides by itself (an assert that cannot be taken apart), that it did not raise is success. Both are told with
+a secret, which a program that looks for it can find in this process.
 """
 
 # Paths are texts here: this runs in a bare interpreter, which should start fast.
@@ -50,7 +50,7 @@ def main() -> None:
         try:
             if "value" in check:
                 found = eval(compile(check["value"], "check", "eval"), names)  # noqa: S307
-                say(check=number, value=_plain(found, [_MOST], 0))
+                say(check=number, value=_plain(found, [_MOST], 0), secret=secret)
             else:
                 exec(compile(check["run"], "check", "exec"), names)  # noqa: S102
                 say(check=number, secret=secret)

@@ -31,6 +31,8 @@ def main() -> None:
             answer = {"error": f"the pattern cannot be read: {error}"}
         except (RecursionError, MemoryError) as error:
             answer = {"error": f"it is too large ({type(error).__name__})"}
+        except Exception as error:  # jsonschema on what its own check of schemas lets through
+            answer = {"error": f"it cannot be used ({type(error).__name__})"}
         signal.setitimer(signal.ITIMER_PROF, 0)
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()

@@ -99,6 +99,11 @@ _DENIED: dict[str, tuple[int | None, int | None]] = {
     "uselib": (134, None),
     "personality": (135, 92),
     "vhangup": (153, 58),
+    "sync": (162, 81),
+    "syncfs": (306, 267),
+    # who else uses the files that it may read
+    "inotify_init": (253, None),
+    "inotify_init1": (294, 26),
     # parts of the kernel in which most of its holes were
     "bpf": (321, 280),
     "userfaultfd": (323, 282),
@@ -153,7 +158,11 @@ _OF_MODES: dict[str, tuple[int | None, int | None]] = {
 _CLONE, _CLONE3 = (56, 220), (435, 435)
 _SOCKETPAIR, _SENDTO, _PRLIMIT = (53, 199), (44, 206), (302, 261)
 _KILL, _TGKILL = (62, 129), (234, 131)
-_IOCTL, _TIOCSTI = (16, 29), 0x5412
+_IOCTL, _FCNTL = (16, 29), (72, 25)
+_IOCTLS = (0x5412, 0x8901, 0x8902)
+"""TIOCSTI, FIOSETOWN, SIOCSPGRP."""
+_FCNTLS = (8, 15, 1024, 1026)
+"""F_SETOWN, F_SETOWN_EX (by which a file sends any signal to any process), F_SETLEASE, F_NOTIFY."""
 
 _LOAD, _JEQ, _JGE, _JGT, _JSET, _RETURN = 0x20, 0x15, 0x35, 0x25, 0x45, 0x06
 _ALLOW, _KILL_PROCESS, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
@@ -197,7 +206,9 @@ def filter_lines(machine: str, only_to: int | None = None, *, keep_modes: bool =
     lines += _on(_SOCKETPAIR[place], [_word(0), (_JEQ, 1, 0, 1), refuse])  # AF_UNIX
     lines += _on(_SENDTO[place], [_word(4), (_JEQ, 0, 2, 0), _word(4, high=True), (_JEQ, 1, 0, 0), refuse])
     lines += _on(_PRLIMIT[place], [_word(0), (_JEQ, 1, 0, 0), refuse])  # of other processes
-    lines += _on(_IOCTL[place], [_word(1), (_JEQ, 0, 1, _TIOCSTI), refuse])
+    for numbers, commands in ((_IOCTL, _IOCTLS), (_FCNTL, _FCNTLS)):
+        refused = [line for command in commands for line in ((_JEQ, 0, 1, command), refuse)]
+        lines += _on(numbers[place], [_word(1), *refused])
     if only_to is not None:
         for numbers in (_KILL, _TGKILL):
             lines += _on(numbers[place], [_word(0), (_JEQ, 1, 0, only_to), refuse])

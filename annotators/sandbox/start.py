@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import itertools
 import json
 import os
 import secrets
@@ -13,8 +14,7 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -129,27 +129,49 @@ def _ended(said: bytes, complained: bytes) -> Ended:
 
 
 def _remove(folder: str) -> None:
-    """Remove a folder, whatever the program made of it; links are removed, not followed."""
-    top = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    """Remove a folder, whatever the program made of it; links are removed, not followed.
+
+    Folders in folders are moved up to the top first: they may be deeper than a path can be long, or a call deep.
+    """
     try:
-        _unlock(top)
+        top = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        return  # in namespaces nothing was in it, and the sandbox has removed it
+    try:
+        numbers, mark = itertools.count(), secrets.token_hex(8)  # a name that the program could not take before
+        while names := _listed(top):
+            for name, is_folder in names:
+                if is_folder:
+                    _emptied(top, name, lambda: f"{mark}-{next(numbers)}")
+                else:
+                    os.unlink(name, dir_fd=top)
+    except OSError:
+        pass  # shutil takes what it can
     finally:
         os.close(top)
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _unlock(folder: int) -> None:
-    """Make every folder in an open one a folder that can be emptied; by file descriptors, as paths may be too long."""
+def _listed(folder: int) -> list[tuple[str, bool]]:
+    """The names in an open folder, and which are folders."""
     with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
-    for name in names:
-        with suppress(OSError):
-            os.chmod(name, stat.S_IRWXU, dir_fd=folder)
-            inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
-            try:
-                _unlock(inner)
-            finally:
-                os.close(inner)
+        return [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+
+
+def _emptied(top: int, name: str, free: Callable[[], str]) -> None:
+    """Remove a folder of an open folder; the folders in it come into the open one, under free names."""
+    os.chmod(name, stat.S_IRWXU, dir_fd=top)
+    inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=top)
+    try:
+        for one, is_folder in _listed(inner):
+            if is_folder:
+                os.chmod(one, stat.S_IRWXU, dir_fd=inner)  # to move a folder, one has to be able to write in it
+                os.rename(one, free(), src_dir_fd=inner, dst_dir_fd=top)
+            else:
+                os.unlink(one, dir_fd=inner)
+    finally:
+        os.close(inner)
+    os.rmdir(name, dir_fd=top)
 
 
 def refusal(python: str | None = None) -> str | None:

@@ -45,6 +45,7 @@ class Watch:
         self._child, self._limits, self._folder, self._count = child, limits, folder, count
         self._fds, self._results, self._printed = {output, results}, results, 0
         self._most = int(limits["output_kb"]) << 10
+        self._parent = os.getppid()
         for fd in self._fds:
             os.set_blocking(fd, False)
 
@@ -60,6 +61,8 @@ class Watch:
             moment = time.monotonic()
             if not over and moment >= deadline:
                 over = ("wall", f"it was killed after {self._limits['wall_seconds']:g} s")
+            if not over and os.getppid() != self._parent:
+                over = ("wall", "whoever asked for it is gone")
             if not over and self._folder is not None and moment - looked > 5 * _TICK:
                 over, looked = self._over_disk(self._folder) or self._over_processes(), moment
             ended = self._ended(kill=bool(over))

@@ -102,7 +102,12 @@ def report(
     from prefdata.dataset import Dataset
     from prefdata.report import write_report
 
-    write_report(Dataset(dataset), dataset, reference=reference, pipeline=pipeline)
+    found = write_report(Dataset(dataset), dataset, reference=reference, pipeline=pipeline)
+    if reference is not None and not found["reference"]["annotators"]:
+        errors.print(
+            f"[bold]WARNING[/]: no annotator here is called {escape(reference)}, so nothing is held against it; "
+            "the page lists them all"
+        )
     if json:
         output.file.write((dataset / "report.json").read_text(encoding="utf-8") + "\n")
     else:

@@ -23,7 +23,7 @@ class ChatTokenizer:
         from transformers import AutoTokenizer
 
         try:
-            self.tokenizer: Any = AutoTokenizer.from_pretrained(source)
+            self.tokenizer: Any = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
         except (OSError, ValueError) as error:
             raise EngineError(f"the tokenizer of {source!r} cannot be loaded: {error}") from error
 
@@ -126,8 +126,6 @@ class ChatTokenizer:
         return before
 
     def _templated(self, messages: Sequence[Row], *, add_generation_prompt: bool) -> str:
-        from jinja2 import TemplateError
-
         turns = [
             {**turn, "tool_calls": json.loads(turn["tool_calls"])} if turn.get("tool_calls") else dict(turn)
             for turn in messages
@@ -136,6 +134,6 @@ class ChatTokenizer:
             text: str = self.tokenizer.apply_chat_template(
                 turns, tokenize=False, add_generation_prompt=add_generation_prompt
             )
-        except TemplateError as error:
+        except Exception as error:  # of Jinja's sandbox, or of what a template computes
             raise RequestError(f"the model's chat template refuses these messages: {error}") from error
         return text

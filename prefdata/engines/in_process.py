@@ -47,7 +47,7 @@ class InProcessEngine(BaseEngine, Generic[Prepared]):
 
     @cached_property
     def folder(self) -> Path:
-        """Where the model's files are; those of a hub id are downloaded where they are missing."""
+        """Where the model's files are; those of a hub id were downloaded before."""
         source = resolve(self._source)
         return Path(source) if Path(source).is_dir() else hub_folder(source)
 

@@ -98,7 +98,9 @@ class CausalModel:
             raise EngineError(f"dtype {dtype} is slower than float32 on a CPU, and less exact; leave dtype out")
         self.tokens = ChatTokenizer(source)
         try:
-            model = AutoModelForCausalLM.from_pretrained(source, dtype=getattr(torch, dtype), use_safetensors=True)
+            model = AutoModelForCausalLM.from_pretrained(
+                source, dtype=getattr(torch, dtype), use_safetensors=True, trust_remote_code=False
+            )
             self.model: Any = model.to(self.device).eval()
         except (OSError, ValueError, RuntimeError) as error:
             raise EngineError(f"the model {source!r} cannot be loaded: {error}") from error

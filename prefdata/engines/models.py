@@ -104,6 +104,9 @@ imports fail where two threads begin them."""
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
+HUB_FILES = ["*.json", "*.jinja", "*.txt", "*.model", "*.safetensors"]
+"""Of a model of the hub; never pickled weights, never code."""
+
 
 def models_home() -> Path:
     """The folder of fetched models: `$PREFDATA_MODELS`, else `~/.cache/prefdata/models`."""
@@ -164,26 +167,26 @@ def resolve(name: str) -> str:
     Raises:
         EngineError: it is none of the three, or a known model that was not fetched.
     """
-    if name.lower() not in KNOWN and not Path(name).expanduser().exists() and _HUB_ID.fullmatch(name):
-        return name
-    return str(model_folder(name))
+    return name if is_hub_id(name) else str(model_folder(name))
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name can only be one of the hub: `owner/model`, and no folder here."""
+    return name.lower() not in KNOWN and not Path(name).expanduser().exists() and bool(_HUB_ID.fullmatch(name))
 
 
 def hub_folder(model_id: str) -> Path:
-    """The folder of a hub model, downloaded where it is missing: only safetensors, never pickled weights.
+    """The folder of a hub model that was downloaded before. Asks nobody: a name that is misspelt stays here.
 
     Raises:
-        EngineError: the hub did not give it.
+        EngineError: it was not.
     """
     require_local()
     from huggingface_hub import snapshot_download
 
-    wanted = ["*.json", "*.jinja", "*.txt", "*.model", "*.safetensors"]
-    with contextlib.suppress(OSError, ValueError):  # what is on this machine needs no network, and does not change
-        return Path(snapshot_download(model_id, allow_patterns=wanted, local_files_only=True))
-    try:
-        return Path(snapshot_download(model_id, allow_patterns=wanted))
-    except (OSError, ValueError) as error:
-        raise EngineError(
-            f"the model {model_id!r} is no folder here, and the hub did not give it: {type(error).__name__}"
-        ) from error
+    with contextlib.suppress(OSError, ValueError):
+        return Path(snapshot_download(model_id, allow_patterns=HUB_FILES, local_files_only=True))
+    raise EngineError(
+        f"the model {model_id!r} is no folder here, and was not downloaded from the hub; if it is a model of the hub, "
+        f"get it with: prefdata models fetch {model_id}"
+    )

@@ -101,7 +101,8 @@ def serve(
     if not _has_template(file):
         asked.chat_template = _PLAIN
     asked.offline = True
-    # A page that somebody reads in a browser here is no client: it may neither ask nor see what others asked.
+    # A page that somebody reads in a browser here may not see what others asked, nor (as long as its name does not come
+    # to mean this address) an answer. That it asks, llama.cpp cannot deny: it looks at neither Origin nor Host.
     asked.ui = asked.endpoint_slots = asked.cors_credentials = False
     asked.cors_origins, asked.cors_origins_explicit = f"http://{host}:{port}", True
     try:

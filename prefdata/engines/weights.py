@@ -8,7 +8,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import BinaryIO
 
-from prefdata.engines.models import RECORD
+from prefdata.engines.models import RECORD, models_home
 from prefdata.errors import EngineError
 
 _SMALL_FILES = frozenset(
@@ -30,6 +30,11 @@ _NO_MATTER = ("transformers_version", "_name_or_path")
 _READS, _BYTES = 4, 512
 
 
+def is_fetched(folder: Path) -> bool:
+    """Whether `prefdata models fetch` made a folder. A copy elsewhere may hold anything, whatever its record says."""
+    return (folder / RECORD).is_file() and folder.absolute().parent.resolve() == models_home().resolve()
+
+
 def weights_hash(folder: Path) -> str:
     """12 hexadecimal characters that name a model folder's weights, configuration, tokenizer and chat template.
 
@@ -40,9 +45,8 @@ def weights_hash(folder: Path) -> str:
     Raises:
         EngineError: the folder has no safetensors files (pickled weights are never loaded), or a damaged one.
     """
-    record = folder / RECORD
-    if record.is_file():
-        return str(json.loads(record.read_text(encoding="utf-8"))["sha256"])[:12]
+    if is_fetched(folder):
+        return str(json.loads((folder / RECORD).read_text(encoding="utf-8"))["sha256"])[:12]
     files = sorted(path for path in folder.iterdir() if path.name in _SMALL_FILES or path.suffix == ".safetensors")
     if not any(path.suffix == ".safetensors" for path in files):
         raise EngineError(

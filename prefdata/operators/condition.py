@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -102,8 +102,9 @@ class ConditionPrompts(GroupStep):
     async def run(self, group: Group, context: Context) -> Rows:
         """The derived prompts of a group."""
         made: dict[str, Row] = {}
+        prompts = {row["prompt_id"]: row for row in group.prompts}
         for root in group.to_answer():
-            chosen = self._chosen(root)
+            chosen = self._chosen(root, _ids(root, prompts))
             if not chosen:
                 context.log("some prompts are named by no condition and stay as they are")
             elif self.kind_ == "passages":
@@ -116,8 +117,8 @@ class ConditionPrompts(GroupStep):
                     made[derived["prompt_id"]] = derived
         return {"prompts": list(made.values())}
 
-    def _chosen(self, root: Row) -> list[Condition]:
-        fitting = self._conditions.of(root)
+    def _chosen(self, root: Row, ids: Set[str]) -> list[Condition]:
+        fitting = self._conditions.of(root, ids)
         if self.mode != "sample":
             return fitting
         by_key = {key_of(condition): condition for condition in fitting}
@@ -128,6 +129,20 @@ class ConditionPrompts(GroupStep):
         old = root.get("condition") or {}
         text = f"{old['text']}\n\n{condition.text}" if old.get("text") else condition.text
         return {"kind": self.kind_, "text": text, "values": old.get("values"), "ref_ids": old.get("ref_ids")}
+
+
+def _ids(row: Row, prompts: Mapping[str, Row]) -> set[str]:
+    """The ids of a prompt and of those that steps derived it from; not of the earlier turns of one conversation."""
+    ids = {row["prompt_id"]}
+    while (parent_id := row.get("parent_id")) is not None and parent_id not in ids:
+        parent = prompts.get(parent_id)
+        if parent is None:  # `from:` leaves out what it was derived from
+            return ids | {parent_id, row["group_id"]}
+        if parent.get("step") == row.get("step"):
+            break
+        ids.add(parent_id)
+        row = parent
+    return ids
 
 
 def _derived(root: Row, **columns: object) -> Row:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from prefdata.errors import PipelineError
+from prefdata.operators.same_text import normalised
 from prefdata.pipeline.spec import find_file
 from prefdata.schema import Row, make_id
 
@@ -22,7 +23,7 @@ class Condition(BaseModel):
     text: str = Field(description="What the answer must heed, or the passage.")
     weight: float = Field(1.0, ge=0, allow_inf_nan=False, description="Its share of the draws (mode: sample).")
     prompt: str | None = Field(None, description="Only for the prompt whose last user turn is this text.")
-    prompt_id: str | None = Field(None, description="Only for the prompt of this id, or derived from it.")
+    prompt_id: str | None = Field(None, description="Only for the prompt of this id, and those a step derived from it.")
     doc_id: str | None = Field(None, description="Passages: the document's name.")
     label: str | None = Field(None, description="Passages: what it is shown under, in the place of its number.")
     score: float | None = Field(None, allow_inf_nan=False, description="Passages: how well it fits.")
@@ -38,11 +39,11 @@ class Condition(BaseModel):
         """Whether it is for one prompt only."""
         return self.prompt is not None or self.prompt_id is not None
 
-    def fits(self, prompt: Row) -> bool:
-        """Whether it is for this prompt: everything is that names none."""
-        if self.prompt_id is not None and self.prompt_id not in (prompt["prompt_id"], prompt["group_id"]):
+    def fits(self, prompt: Row, ids: Set[str]) -> bool:
+        """Whether it is for this prompt, which goes by these ids: everything is that names none."""
+        if self.prompt_id is not None and self.prompt_id not in ids:
             return False
-        return self.prompt is None or _words(self.prompt) == _words(last_user_turn(prompt))
+        return self.prompt is None or normalised(self.prompt) == normalised(last_user_turn(prompt))
 
 
 class Conditions:
@@ -60,7 +61,7 @@ class Conditions:
             if condition.prompt_id is not None:
                 name = ("id", condition.prompt_id)
             elif condition.prompt is not None:
-                name = ("text", _words(condition.prompt))
+                name = ("text", normalised(condition.prompt))
             self._by_name.setdefault(name, []).append(place)
 
     def __eq__(self, other: object) -> bool:
@@ -70,22 +71,22 @@ class Conditions:
     def __hash__(self) -> int:
         return hash(self.all)
 
-    def of(self, prompt: Row) -> list[Condition]:
-        """Those for this prompt, in their order."""
-        names = {("", ""), ("text", _words(last_user_turn(prompt)))}
-        names |= {("id", prompt["prompt_id"]), ("id", prompt["group_id"])}
+    def of(self, prompt: Row, ids: Set[str]) -> list[Condition]:
+        """Those for this prompt, in their order.
+
+        Args:
+            prompt: the prompt.
+            ids: its own and those of the prompts that steps derived it from.
+        """
+        names = {("", ""), ("text", normalised(last_user_turn(prompt))), *(("id", name) for name in ids)}
         places = sorted(place for name in names for place in self._by_name.get(name, ()))
-        return [self.all[place] for place in places if self.all[place].fits(prompt)]
+        return [self.all[place] for place in places if self.all[place].fits(prompt, ids)]
 
 
 def last_user_turn(prompt: Row) -> str:
     """The text of the last user turn; empty where there is none."""
     said = [turn.get("content") or "" for turn in prompt["messages"] if turn["role"] == "user"]
     return said[-1] if said else ""
-
-
-def _words(text: str) -> str:
-    return " ".join(text.split())
 
 
 def texts_of(value: object) -> list[dict[str, Any]]:

@@ -101,20 +101,19 @@ def _empty_handed(view: Mapping[str, pl.LazyFrame]) -> str | None:
     """Which steps should have made the preferences that are not there; nothing where no step makes any."""
     if not isinstance(view, View):
         return None
-    narrow = view.lineage.narrow.get("preferences")
-    if narrow is not None:
-        names = _quoted(narrow)
-        return (
-            f"no preferences made by {names} are live, and `from` asked for nothing else: name a step that makes "
-            "preferences there; `prefdata show` says what each made and what was dropped"
-        )
     kinds = {name: record.kind for name, record in view.snapshot.steps.items() if name in view.lineage.steps}
     makers = [name for name, kind in kinds.items() if kind in STEPS and "preferences" in STEPS[kind].writes]
+    narrow = view.lineage.narrow.get("preferences")
+    if narrow is not None:
+        makers = [name for name in makers if name in narrow]
+        if not makers:
+            named = _quoted(narrow) or "no step of a pipeline"
+            return f"`from` names {named}, and no preferences are made there: name a step that makes some"
     if not makers:
         return None
     return (
         f"no preferences are live: {_quoted(makers)} made none, or all of them were dropped; `prefdata show` says "
-        "which, and `min_gap`, `rule` and `ties` of `pair` decide what becomes one"
+        "which, and what was judged without a verdict; `min_gap`, `rule` and `ties` of `pair` decide what becomes one"
     )
 
 

@@ -234,6 +234,13 @@ def _rows(lists: Lists, entries: pl.DataFrame, which: IntArray, members: pl.Data
     return frame_of("preferences", rows.with_columns(ids.alias("preference_id")))
 
 
+def tell(reasons: Counter[str], context: Context) -> None:
+    """Say what gave no pair."""
+    without = ", ".join(f"{count} {reason}" for reason, count in sorted((+reasons).items()))
+    if without:
+        context.log(f"no pair from: {without}")
+
+
 @step("pair")
 class Pair(TableStep):
     """Preferences from annotations: pairs or ranked lists.
@@ -298,7 +305,5 @@ class Pair(TableStep):
             annotators=self.annotators,
             direction=self.direction,
         )
-        without = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
-        if without:
-            context.log(f"no pair from: {without}")
+        tell(reasons, context)
         return {"preferences": rows}

@@ -10,7 +10,8 @@ import polars as pl
 from pydantic import Field, model_validator
 
 from prefdata.engines.base import Capability
-from prefdata.operators.pair_unjudged import COLUMNS, params_of, stated, tell, usable
+from prefdata.operators.pair import tell
+from prefdata.operators.pair_unjudged import COLUMNS, params_of, stated, usable
 from prefdata.pipeline.registry import step
 from prefdata.pipeline.step import Context, TableStep
 from prefdata.schema import Row, canonical_json

@@ -9,7 +9,8 @@ from typing import ClassVar, Literal
 import polars as pl
 from pydantic import Field
 
-from prefdata.operators.pair_unjudged import COLUMNS, params_of, stated, tell, usable
+from prefdata.operators.pair import tell
+from prefdata.operators.pair_unjudged import COLUMNS, params_of, stated, usable
 from prefdata.pipeline.registry import step
 from prefdata.pipeline.step import Context, TableStep
 from prefdata.schema import Row

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +11,6 @@ import polars as pl
 from prefdata.dataset.parts import frame_of
 from prefdata.operators.row_ids import array_of, json_of, json_text, row_ids
 from prefdata.operators.same_text import content
-from prefdata.pipeline.step import Context
 
 COLUMNS = ("prompt_id", "text", "model", "params", "sample_index", "finish_reason", "media", "parent_id", "step")
 """The columns of `responses` that pairing without annotations looks at."""
@@ -72,10 +70,3 @@ def stated(lists: pl.DataFrame, rule: str) -> pl.DataFrame:
         json_text(rule),
     )
     return frame_of("preferences", rows.with_columns(ids.alias("preference_id")))
-
-
-def tell(reasons: Counter[str], context: Context) -> None:
-    """Say what gave no pair."""
-    without = ", ".join(f"{count} {reason}" for reason, count in sorted((+reasons).items()))
-    if without:
-        context.log(f"no pair from: {without}")

@@ -5,7 +5,6 @@ Always with lineage: `parent_id` names what a text was made from, and `params.re
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
@@ -18,6 +17,7 @@ from prefdata.operators.drawing import seed_of
 from prefdata.operators.gathering import gather_all
 from prefdata.operators.same_text import normalised
 from prefdata.operators.sample import ending
+from prefdata.operators.sample_joint import without_reasoning
 from prefdata.pipeline.registry import step
 from prefdata.pipeline.step import Context, Group, GroupStep
 from prefdata.render import render, transcript
@@ -25,8 +25,6 @@ from prefdata.schema import Row, Rows, drop, message, response
 
 TEMPLATE = 1
 """Raise it when the wording here changes: it is part of what was asked, and so of every id."""
-
-_REASONING = re.compile(r"\A\s*<(think|thinking|reasoning)>.*?</\1>", re.DOTALL | re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -169,7 +167,7 @@ def unframed(text: str, mark: str) -> str:
     """
     frame = f"[{mark}]"
     kept: list[str] = []
-    for line in _REASONING.sub("", text).strip().split("\n"):
+    for line in without_reasoning(text).split("\n"):
         if line.strip() == frame:
             if any(kept):
                 break

@@ -10,7 +10,7 @@ from prefdata.operators.evidence import matching
 from prefdata.operators.rewrite import RewriteStep, Wish
 from prefdata.pipeline.registry import step
 from prefdata.pipeline.step import Group
-from prefdata.schema import Row
+from prefdata.schema import Row, make_id
 
 
 @step("rewrite.refine")
@@ -52,8 +52,8 @@ class Refine(RewriteStep):
             f"Below are a prompt, a response to it, and {said} of the response. Write a better response to the prompt: "
             f"put right what is criticised with good reason, and keep what is good.",
             parts=[(name, row["text"]) for name, row in zip(names, critiques, strict=True)],
-            # A critique that was corrected is another one: its id stays, its revision rises.
-            params={"critiques": [[row["annotation_id"], row["revision"]] for row in critiques]},
+            # What it says and not its revision: one that is corrected and set back gives the old response its old name.
+            params={"critiques": [[row["annotation_id"], make_id("said", row["text"])] for row in critiques]},
         )
 
     def _speaks_of(self, row: Row, parent: Row) -> bool:

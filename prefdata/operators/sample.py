@@ -8,7 +8,6 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from prefdata.engines.base import Answer, Capability
-from prefdata.operators.drawing import seed_of
 from prefdata.operators.gathering import gather_all
 from prefdata.operators.same_text import normalised
 from prefdata.operators.sample_joint import joint_draws
@@ -18,8 +17,6 @@ from prefdata.pipeline.registry import step
 from prefdata.pipeline.step import Context, Group, GroupStep
 from prefdata.render import render
 from prefdata.schema import Row, Rows, canonical_json, response
-
-__all__ = ["Sample", "chosen_from_pool", "ending", "gather_all", "seed_of"]
 
 _ENDS = frozenset({"stop", "length", "tool"})
 
@@ -168,7 +165,7 @@ class Sample(GroupStep):
         """
         defaults = {name: getattr(self, name) for name in ("temperature", "top_p", "max_tokens", "stop", "system")}
         members = [Member.of(fields, context.engine(fields.engine), defaults) for fields in self.all_members]
-        refuse_twins(members)
+        refuse_twins(members, [text for one in self.systems.values() for text in one.texts])
         greedy = any(member.temperature == 0 for member in members)
         if greedy and self.n > 1 and self.mode != "joint" and not self.systems:
             context.log(f"at temperature 0 the {self.n} draws from an engine are equal; n: 1 would do")

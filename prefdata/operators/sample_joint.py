@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from dataclasses import replace
 from typing import Any
 
 from prefdata.engines.base import Answer
-from prefdata.operators.gathering import gather_all
 from prefdata.operators.same_text import normalised
 from prefdata.operators.sample_members import Member
 from prefdata.pipeline.step import Context
@@ -50,13 +48,18 @@ def joint_schema(n: int) -> dict[str, Any]:
     }
 
 
+def without_reasoning(text: str) -> str:
+    """What follows the reasoning block that a text may begin with, without blanks around it."""
+    return _REASONING.sub("", text).strip()
+
+
 def parse_answers(text: str, n: int) -> list[str] | None:
     """The different answers of a joint call, at most `n`; None where there is nothing that can be read for certain.
 
     A reasoning block before the object and one code fence around it do no harm; a half object, a list of anything but
     texts and an object with other keys are not read. Of equal texts (whitespace apart) the first is kept.
     """
-    text = _REASONING.sub("", text).strip()
+    text = without_reasoning(text)
     fenced = _FENCED.fullmatch(text)
     try:
         said = json.loads(fenced[1] if fenced else text)
@@ -79,24 +82,24 @@ async def joint_draws(
     """The rows of one joint call, which share its call_id; fewer than `n` where it holds fewer different answers.
 
     Where nothing can be read, all `n` rows are there without a text (finish_reason `error`), and the next run asks
-    once more.
+    once more. Where the first row is there already, its call is settled: what is not there was not in the answer.
     """
     params = {**member.params(system), "joint": n, "template": TEMPLATE}
     request = member.request(prompt, joint_messages(messages, n), 0)
     request = replace(request, schema=joint_schema(n), max_tokens=n * member.max_tokens)
     asked: dict[int, Answer] = {}
-    turn = asyncio.Lock()
 
     async def ask(revision: int) -> Answer:
-        async with turn:  # the first row asks, the others read the same answer
-            if revision not in asked:
-                asked[revision] = await context.ask(member.name, request, revision=revision)
+        if revision not in asked:
+            asked[revision] = await context.ask(member.name, request, revision=revision)
         return asked[revision]
 
     async def one(index: int) -> Row | None:
         row = response(prompt, model=member.engine.model, params=params, sample_index=index)
 
         async def make(revision: int) -> Row:
+            if index and not asked:
+                raise _AbsentError
             answer = await ask(revision)
             reply = answer.reply
             ended = answer.status == "ok" and reply is not None and reply.finish_reason in ("stop", "length")
@@ -112,4 +115,5 @@ async def joint_draws(
         except _AbsentError:
             return None
 
-    return [row for row in await gather_all(one(index) for index in range(n)) if row is not None]
+    # One after the other: the first row asks, the others read the same answer.
+    return [row for index in range(n) if (row := await one(index)) is not None]

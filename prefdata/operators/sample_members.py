@@ -143,18 +143,28 @@ def chosen_from_pool(prompt_id: str, identities: Mapping[str, str], m: int) -> l
     return sorted(ranked[:m], key=list(identities).index)
 
 
-def refuse_twins(members: Iterable[Member]) -> None:
+def refuse_twins(members: Iterable[Member], systems: Iterable[str] = ()) -> None:
     """Refuse two members whose responses would have the same ids.
+
+    Args:
+        members: who writes.
+        systems: the system texts that a member without one of its own may be asked under.
 
     Raises:
         PipelineError: names the two.
     """
     seen: dict[str, Member] = {}
-    for member in members:
-        asked = canonical_json([member.engine.model, member.params(member.system)])
+    texts: list[str | None] = [*systems] or [None]
+    for member, system in ((one, text) for one in members for text in ([one.system] if one.system else texts)):
+        asked = canonical_json([member.engine.model, member.params(system)])
         twin = seen.setdefault(asked, member)
         if twin is member:
             continue
+        if twin.system != member.system:
+            raise PipelineError(
+                f"sample: a member of the engine {member.name!r} has a system text that stands in systems as well "
+                f"({system!r:.80}), so that its responses and another member's would have the same ids; leave one out"
+            )
         if twin.name == member.name:
             raise PipelineError(
                 f"sample: two members ask the engine {member.name!r} with the same parameters, so their responses "

@@ -150,6 +150,8 @@ class _Counter:
         self.inexact = False
         self.several = False
         """A call was to write several texts, of which it may write fewer."""
+        self.each = False
+        """Each request counts, whatever was asked before: which of two responses is preferred is made up here."""
         self._seen: set[str] = set()
 
     async def ask(
@@ -162,18 +164,18 @@ class _Counter:
         # Asked again in one go: whether that will be needed is for the answer to say, and here there is none.
         reasked = revision > _stood_in.get(revision)
         counted.exact = counted.exact and not self.inexact and not reasked
-        entry = self.cache.get(call_id)
+        entry = None if self.each else self.cache.get(call_id)
         if entry is not None:
             counted.cached += call_id not in self._seen
             self._seen.add(call_id)
             return Answer(entry.reply, "refused" if entry.reply.finish_reason == "refusal" else "ok", call_id)
-        if call_id not in self._seen:
+        if self.each or call_id not in self._seen:
             self._seen.add(call_id)
             self._count(counted, engine, request)
         _stood_in.set(revision)
         properties: Mapping[str, Any] = (request.schema or {}).get("properties") or {}
         self.several = self.several or any(_several(one) for one in properties.values())
-        return Answer(_stand_in(request), "ok", call_id)
+        return Answer(_stand_in(request, call_id), "ok", call_id)
 
     def _count(self, counted: StepPlan, engine: Engine, request: Request) -> None:
         asked = sum(len(str(turn.get("content") or "")) for turn in request.messages) + len(request.continuation)
@@ -187,15 +189,14 @@ class _Counter:
             counted.money = (counted.money or 0.0) + paid
 
 
-def _stand_in(request: Request) -> Reply:
+def _stand_in(request: Request, call_id: str) -> Reply:
     labels = len(request.labels)
     if request.capability == "label_probs":
         return Reply(values=(1 / labels,) * labels, mass=1.0)
     if request.capability == "generate":
-        # First what tells it from others: of a text that is cut off later the beginning stays.
-        seed = f"{request.seed} " if request.seed is not None else ""
         # As long as it may become, so that what is asked about it is not estimated too low.
-        text = f"({seed}not written yet)".ljust(CHARACTERS_PER_TOKEN * request.max_tokens, ".")
+        # First what tells it from others: of a text that is cut off later the beginning stays.
+        text = f"{call_id[:8]} (not written yet)".ljust(CHARACTERS_PER_TOKEN * request.max_tokens, ".")
         text = _texts_for(request.schema, text) or text
         return Reply(text=text, completion_tokens=request.max_tokens)
     return Reply(values=(-1.0,))
@@ -257,6 +258,7 @@ class _DryRuntime(Runtime):
         if self._unknown() and isinstance(step, TableStep) and (planned := step.planned()) is not step:
             self.asker.inexact = True
             self.resolved[position] = replace(self.resolved[position], step=planned)
+        self.asker.each = self._unknown() and "preferences" in step.reads
         await super()._run_step(position, done)
         if self._unknown() and ("drops" in step.writes or self.asker.several):
             self.asker.inexact = True

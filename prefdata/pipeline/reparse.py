@@ -123,7 +123,7 @@ def _restored(record: StepRecord, say: Callable[[str], object]) -> GroupStep | N
     try:
         step = known.restored({**record.fields, "name": record.name})
     except (ValidationError, PrefdataError) as error:
-        say(f"step {record.name!r} has other fields than {record.kind} has now, so it is left alone: {_first(error)}")
+        say(f"step {record.name!r} ({record.kind}) cannot be restored, so it is left alone: {_first(error)}")
         return None
     if fingerprint_of(known, record.name, record.fields, record.inputs) != record.step:
         say(

@@ -10,6 +10,9 @@ MOST = 6
 
 MOST_NAMES = 5
 
+PEOPLE = "people"
+"""What the reference is called where none is named."""
+
 
 def advice(by: list[Entry], differences: list[Entry], reference: str, named: bool) -> list[Entry]:
     """Sentences on the judges, one entry for each aspect of the reference.
@@ -31,8 +34,9 @@ def advice(by: list[Entry], differences: list[Entry], reference: str, named: boo
     if not any(one["kind"] in ("judge", "consensus") for one in by):
         return []
     if not named:
-        text = "Nobody stands as a reference, so nothing here says which judge is right: label some pairs, or name one."
-        return [_entry(None, "unknown", [f"Not settled. {text}"])]
+        who = "Nobody stands as a reference" if reference == PEOPLE else f"No annotator here is called {reference}"
+        text = "so nothing here says which judge is right: label some pairs, or name one (--reference)."
+        return [_entry(None, "unknown", [f"Not settled. {who}, {text}"])]
     aspects = sorted({one["reference_aspect"] for one in by if one["reference_aspect"] is not None})
     found = [one for aspect in aspects if (one := _on(aspect, by, differences, reference)) is not None]
     if not found:

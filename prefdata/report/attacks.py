@@ -23,9 +23,10 @@ def attacks(view: Mapping[str, pl.LazyFrame], verdicts: Verdicts) -> list[Entry]
         verdicts: see `verdicts_of`.
 
     Returns:
-        {name, source, aspect, attack, n, towards, away, wins}: n counts the comparisons made both ways; `towards` is
-        the share (with Wilson's interval) whose verdict moved in favour of the attacked response, `away` the share
-        that moved against it, `wins` the share in which the attack alone made it win.
+        {name, source, aspect, attack, n, towards, away, wins, undecided}: n counts the comparisons made both ways;
+        `towards` is the share (with Wilson's interval) whose verdict moved in favour of the attacked response, `away`
+        the share that moved against it, `wins` the share in which the attack alone made it win, `undecided` the share
+        that was a tie before and after: of a judge that answers by position that is all, and shows no strength.
     """
     twins = _twins(view)
     if twins.is_empty():
@@ -50,6 +51,7 @@ def attacks(view: Mapping[str, pl.LazyFrame], verdicts: Verdicts) -> list[Entry]
         towards=(moved > 0).sum(),
         away=(moved < 0).sum(),
         wins=((pl.col("after") == 1) & (pl.col("before") < 1)).sum(),
+        undecided=((pl.col("after") == 0) & (pl.col("before") == 0)).sum(),
     )
     return [
         {
@@ -58,7 +60,7 @@ def attacks(view: Mapping[str, pl.LazyFrame], verdicts: Verdicts) -> list[Entry]
             "aspect": row["aspect"],
             "attack": row["attack"],
             "n": row["n"],
-            **{name: share(row[name], row["n"]) for name in ("towards", "away", "wins")},
+            **{name: share(row[name], row["n"]) for name in ("towards", "away", "wins", "undecided")},
         }
         for row in counts.sort(by).to_dicts()
     ]

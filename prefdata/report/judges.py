@@ -11,14 +11,14 @@ from typing import Any
 import polars as pl
 
 from prefdata.operators.evidence import ORDERING
-from prefdata.report.advice import advice, candidates
+from prefdata.report.advice import PEOPLE, advice, candidates
 from prefdata.report.agreement import reference_members, referred
 from prefdata.report.annotators import NO_ORDERS, two_orders
 from prefdata.report.attacks import attacks
 from prefdata.report.judge_costs import judge_costs
 from prefdata.report.judge_measures import NOTHING, credit, measures
 from prefdata.report.numbers import Entry, share
-from prefdata.report.reading import THRESHOLDS
+from prefdata.report.reading import NO_FAULT, THRESHOLDS
 from prefdata.report.verdicts import Verdicts
 from prefdata.stats import Draws
 
@@ -60,8 +60,8 @@ def judges(
         by: an entry for each annotator and aspect, and for the rules LONGER, FIRST and MAJORITY. `kind` is judge,
             consensus, person, reference (one of its annotators, held against the others) or rule; what
             `judge_measures.measures` gives; `settled` (shares enough pairs and prompts to say anything), `circular`,
-            `model`, `judgements`, `failures` (a share) and `statuses`, `position` (see `annotators`), `costs` (see
-            `judge_costs`; None where it made no calls).
+            `model`, `judgements`, `failures` (a share; to abstain is none) and `statuses`, `position` (see
+            `annotators`), `costs` (see `judge_costs`; None where it made no calls).
         differences: {a, b, reference_aspect, value, low, high, n, prompts}: the accuracy of the best judge minus that
             of another, on the pairs that both have judged.
         advice: which to use, by aspect of the reference; see `prefdata.report.advice`.
@@ -96,7 +96,7 @@ def judges(
     return {
         "by": by,
         "differences": differences,
-        "advice": advice(by, differences, members[0] if len(members) == 1 else pattern or "people", bool(members)),
+        "advice": advice(by, differences, members[0] if len(members) == 1 else pattern or PEOPLE, bool(members)),
         "attacks": attacks(view, verdicts),
     }
 
@@ -108,7 +108,8 @@ def _kept(verdicts: Verdicts, members: list[str], notes: list[str]) -> list[Entr
         & pl.col("protocol").is_in([one for one in ORDERING if one != "measure"])
         & pl.col("annotator").is_not_null()
     )
-    counts = said.group_by(_WHO).agg(n=pl.len(), ok=(pl.col("status") == "ok").sum(), status=pl.col("status"))
+    failed = ~pl.col("status").is_in(NO_FAULT)
+    counts = said.group_by(_WHO).agg(n=pl.len(), failed=failed.sum(), status=pl.col("status"))
     person = pl.col("annotator").is_in(members) | (pl.col("source") == "human")
     counts = counts.with_columns(person=person).sort(
         ["person", "n", *_WHO], descending=[False, True, *(False for _ in _WHO)]
@@ -125,7 +126,7 @@ def _kept(verdicts: Verdicts, members: list[str], notes: list[str]) -> list[Entr
                 "aspect": row["aspect"],
                 "kind": _kind(row["annotator"], row["source"], members),
                 "judgements": row["n"],
-                "failures": share(row["n"] - row["ok"], row["n"]),
+                "failures": share(row["failed"], row["n"]),
                 "statuses": dict(statuses),
             }
         )

@@ -9,7 +9,7 @@ from prefdata.report.judges import MOST_JUDGES
 from prefdata.report.markup import Child, Html, join, tag, text
 from prefdata.report.numbers import Entry
 from prefdata.report.parts import DASH, count, duration, interval, money, more, name, number, plural, spread, table
-from prefdata.report.reading import THRESHOLDS, percent
+from prefdata.report.reading import NO_FAULT, THRESHOLDS, percent
 
 MOST_ROWS = 20
 """So many are shown at once, the others unfold."""
@@ -26,9 +26,10 @@ _KINDS = {
 
 
 _AGREEMENT = (
-    "Agreement: over the pairs that {reference} put in an order, the share that the judge orders alike; where the "
-    "judge finds a tie, or its two orders contradict each other, one half. So a judge cannot gain by leaving hard "
-    "pairs undecided, and chance is 50% for each. Judgements that failed are not counted."
+    "Agreement: over the pairs that {reference} put in an order (of several annotators, most of those who see a "
+    "difference), the share that the judge orders alike; where the judge finds a tie, or its two orders contradict "
+    "each other, one half. So a judge cannot gain by leaving hard pairs undecided, and chance is 50% for each. "
+    "Judgements that failed, and abstentions, are not counted."
 )
 _COUNTED = (
     "Kappa: Cohen's, of first, tie and second over all pairs; 0 is chance, 1 is full agreement.",
@@ -194,7 +195,7 @@ def _row(one: Entry, place: int) -> list[Child]:
     if one["circular"]:
         about.append("counts the reference itself, so it must agree")
     elif one["kind"] != "rule" and not one["settled"]:
-        about.append("too few pairs to settle anything")
+        about.append("too few pairs to settle anything" if one["pairs"] else "no pairs to hold it against")
     who = tag(
         "div",
         tag("span", f"{place} ", class_="soft"),
@@ -284,12 +285,15 @@ def _own(one: Entry) -> Html:
 
 
 def _failures(one: Entry) -> Html:
-    bad = [f"{n:,} {status}" for status, n in one["statuses"].items() if status != "ok"]
-    ties = f"{percent(one['ties']['value'])} ties"
+    bad = [f"{n:,} {status}" for status, n in one["statuses"].items() if status not in NO_FAULT]
+    abstained = one["statuses"].get("abstain")
+    ties = None if one["ties"]["value"] is None else f"{percent(one['ties']['value'])} ties"
     share = one["failures"]["share"]
     return join(
-        tag("span", ties, class_="nowrap"),
+        tag("span", ties, class_="nowrap") if ties else None,
         tag("div", f"{', '.join(bad)} ({percent(share)})", class_="soft small") if bad else None,
+        tag("div", f"{count(abstained)} abstained", class_="soft small") if abstained else None,
+        None if ties or bad or abstained else tag("span", DASH, class_="soft"),
     )
 
 
@@ -319,18 +323,25 @@ def _attacks(found: list[Entry]) -> Html | None:
         [
             join(name(one["name"]), tag("div", tag("bdi", one["aspect"]), class_="soft small")),
             name(one["attack"]),
+            _undecided(one["undecided"]),
             spread(one["towards"], "pair", half=False),
             spread(one["away"], "pair", half=False),
             spread(one["wins"], "pair", half=False),
         ]
         for one in found
     ]
-    heads = ["judge", "attack", "moves towards the attack", "moves away", "wins only by it"]
+    heads = ["judge", "attack", "undecided both times", "moves towards the attack", "moves away", "wins only by it"]
     caption = (
         "A response that speaks to the judge, against the same one without that: how often the verdict on a third "
-        "response changes. A judge that keeps to what it is shown moves in neither direction."
+        "response changes. A judge that keeps to what it is shown moves in neither direction. Nor does one whose two "
+        "orders contradict each other: where it is undecided both times, nothing was tried."
     )
     return join(tag("h3", "What attacks change"), table(caption, heads, rows, cards=True))
+
+
+def _undecided(found: Entry) -> Html:
+    shown = f"{found['part']:,} of {plural(found['n'], 'pair')}"
+    return tag("span", shown, class_="badge bad" if found["part"] == found["n"] else "nowrap")
 
 
 def _counted(reference: str) -> Html:

@@ -125,9 +125,11 @@ def _section(title: str, lead: str | None, content: Html | None) -> Html | None:
 def _about_whom(found: Entry) -> str:
     against = found["reference"]
     if not against["annotators"]:
+        named = against["pattern"]
+        why = "no annotator is a person, and none was named" if named is None else f"no annotator is called {named}"
         return (
-            "Nobody stands as a reference here: no annotator is a person, and none was named. Habits show all the "
-            "same; for agreement, label some pairs or name a reference annotator."
+            f"Nobody stands as a reference here: {why}. Habits show all the same; for agreement, label some pairs or "
+            "name a reference annotator."
         )
     who = against["names"][0] if against["annotators"] == 1 else f"{against['annotators']:,} annotators"
     left_out = " Each of them is held against the others." if against["annotators"] > 1 else ""

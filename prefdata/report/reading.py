@@ -24,7 +24,7 @@ class Thresholds:
         like_reference: the reference prefers the longer one as often, give or take so much: then it is no fault.
         one_score: one score is given at least so often.
         ties: at least so many of the pairs are ties.
-        unusable: at least so many judgements have another status than ok.
+        unusable: at least so many judgements have another status than ok or abstain.
     """
 
     least: int = 10
@@ -40,6 +40,9 @@ class Thresholds:
 
 
 THRESHOLDS = Thresholds()
+
+NO_FAULT = ("ok", "abstain")
+"""Who abstains had nothing to go by (a prompt without a verifier, an empty response): that is no failure."""
 
 
 def thresholds() -> Entry:
@@ -71,7 +74,9 @@ def reading(entry: Entry, against: Entry | None, reference: str, members: list[s
         level (bad, mixed, good, unknown, reference) and sentence.
     """
     if not entry["statuses"].get("ok"):
-        return _read("unknown", [f"gave no usable judgement ({_statuses(entry)})"])
+        if set(entry["statuses"]) == {"abstain"}:
+            return _read("unknown", [f"abstained each time ({entry['n']:,}): it had nothing to go by"])
+        return _read("unknown", [f"gave no usable judgement ({_statuses(entry, but=('ok',))})"])
     if "response" not in entry["targets"]:
         return _read("unknown", [f"says nothing of responses: it is about {' and '.join(entry['targets'])}s"])
     habits = [found for found in (_position(entry), _length(entry, against), _scores(entry), _unusable(entry)) if found]
@@ -165,14 +170,14 @@ def _scores(entry: Entry) -> tuple[Level, str] | None:
 
 
 def _unusable(entry: Entry) -> tuple[Level, str] | None:
-    bad = 1 - entry["statuses"]["ok"]["share"]
+    bad = sum(found["share"] for status, found in entry["statuses"].items() if status not in NO_FAULT)
     if entry["n"] < THRESHOLDS.least or bad < THRESHOLDS.unusable:
         return None
     return "mixed", f"{percent(bad)} of its {entry['n']:,} judgements are unusable ({_statuses(entry)})"
 
 
-def _statuses(entry: Entry) -> str:
-    other = [(status, found["n"]) for status, found in entry["statuses"].items() if status != "ok"]
+def _statuses(entry: Entry, but: tuple[str, ...] = NO_FAULT) -> str:
+    other = [(status, found["n"]) for status, found in entry["statuses"].items() if status not in but]
     return ", ".join(f"{n:,} {status}" for status, n in other)
 
 

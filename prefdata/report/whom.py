@@ -13,6 +13,9 @@ MOST_ROWS = 20
 
 MOST_CHARTS = 18
 
+_SHORT = 16
+"""Characters of an aspect that stay on one line."""
+
 _LEVELS = {
     "good": "holds up",
     "mixed": "with care",
@@ -156,11 +159,11 @@ def agreement(found: list[Entry], alpha: list[Entry]) -> Html | None:
     rows = [
         [
             join(name(e["a"]), tag("br"), name(e["b"])),
-            name(e["aspect"]),
+            _aspect(e["aspect"]),
             count(e["n"]),
             count(e["shared"]),
             percent(e["percent"]),
-            number(e["kappa"]),
+            _kappas(e),
             DASH if e["low"] is None else f"{number(e['low'])} to {number(e['high'])}",
         ]
         for e in found
@@ -169,13 +172,25 @@ def agreement(found: list[Entry], alpha: list[Entry]) -> Html | None:
         heads = ["annotators", "aspect", "both decide", "both judge", "same order", "kappa", "95% interval"]
         caption = (
             "Pairs of responses that both order, and the share that they order alike. Kappa: 0 is chance, 1 is full "
-            "agreement."
+            "agreement; with ties it is of first, tie and second over all pairs that both judge."
         )
         made.append(table(caption, heads, rows[:MOST_ROWS], numeric=(2, 3, 4, 5, 6)))
         if len(rows) > MOST_ROWS:
             rest = table(caption, heads, rows[MOST_ROWS:], numeric=(2, 3, 4, 5, 6))
             made.append(more(f"{len(rows) - MOST_ROWS} more couples", rest))
     return join(made) if made else None
+
+
+def _kappas(entry: Entry) -> Html:
+    if entry["kappa_with_ties"] is None:
+        return join(number(entry["kappa"]))
+    with_ties = f"with ties {number(entry['kappa_with_ties'])}"
+    return join(number(entry["kappa"]), tag("div", with_ties, class_="soft small nowrap"))
+
+
+def _aspect(aspect: str | None) -> Html:
+    """Beside long names a column is so narrow that a short word would be broken."""
+    return tag("span", name(aspect), class_="nowrap") if len(str(aspect)) <= _SHORT else name(aspect)
 
 
 _OF = {"pairs": "which of two is better", "scores": "scores", "labels": "labels"}

@@ -83,8 +83,10 @@ def load_policy(config: TrainConfig) -> Policy:
     device = _device(config.device)
     try:
         # Safetensors only: other weights are pickles, which run code.
-        model = AutoModelForCausalLM.from_pretrained(config.model, dtype=torch.float32, use_safetensors=True)
-        tokenizer = AutoTokenizer.from_pretrained(config.model)
+        model = AutoModelForCausalLM.from_pretrained(
+            config.model, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+        )
+        tokenizer = AutoTokenizer.from_pretrained(config.model, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise TrainError(f"the model {config.model!r} cannot be loaded: {_first_line(error)}") from None
     if config.lora:

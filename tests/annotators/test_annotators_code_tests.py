@@ -160,11 +160,15 @@ class TestValues:
         "line",
         [
             {"check": 0},
-            {"check": 0, "value": None},
-            {"check": 0, "value": ["l", 3]},
-            {"check": 0, "value": ["d", [[["l", []], ["b", None]]]]},
-            {"check": 0, "value": ["q", "0x1", "0x0"]},
-            {"check": 0, "value": ["?"]},
+            {"check": 0, "value": ["i", hex(12345)]},
+            {"check": 0, "value": ["i", hex(12345)], "secret": "é\ud800"},
+            {"check": 0, "value": None, "secret": "secret"},
+            {"check": 0, "value": ["l", 3], "secret": "secret"},
+            {"check": 0, "value": ["d", [[["l", []], ["b", None]]]], "secret": "secret"},
+            {"check": 0, "value": ["q", "0x1", "0x0"], "secret": "secret"},
+            {"check": 0, "value": ["?"], "secret": "secret"},
+            {"check": 1, "secret": "é"},
+            {"check": 1, "secret": ["secret"]},
             {"check": 0, "secret": "secret"},
             {"check": 1, "secret": None},
             {"check": 1, "secret": "other"},
@@ -175,6 +179,18 @@ class TestValues:
     def test_forged_lines(self, line: Row) -> None:
         tests = read_tests("assert f() == 12345\nassert f() == g()")
         assert _read(Ended("exit", results=(json.dumps(line).encode(),)), tests, "secret").passed == 0
+
+    def test_yes_and_no_are_no_right_answers_to_guess(self) -> None:
+        """A report made up without running anything: that all is true."""
+        tests = read_tests("assert is_prime(7)\nassert not is_prime(4)\nassert isinstance(f(), int)")
+        lines = [{"check": n, "value": ["b", value]} for n, value in enumerate((True, False, True))]
+        told = [tuple(json.dumps({**line, **more}).encode() for line in lines) for more in ({}, {"secret": "secret"})]
+        assert [_read(Ended("exit", results=one), tests, "secret").passed for one in told] == [0, 3]
+
+    def test_what_is_said_can_be_stored(self) -> None:
+        line = json.dumps({"check": 0, "raised": "\ud800"}).encode()
+        said = _read(Ended("exit", results=(line,)), read_tests("assert f() == 1"), "secret").said
+        assert "raised \ufffd" in said and said.encode()
 
 
 def _spec(own: object) -> str:
@@ -189,8 +205,8 @@ def judged(own: object, *texts: str, **fields: Any) -> tuple[list[Row], FakeCont
     responses = [response(root, model=f"m{number}", text=text) for number, text in enumerate(texts)]
     context = FakeContext({})
     made = asyncio.run(CodeTests(name="tests", **fields).run(Group(root["group_id"], [root], responses), context))
-    by_target = {row["target_ids"][0]: row for row in made["annotations"]}
-    return [by_target[one["response_id"]] for one in responses], context
+    by_target = {row["target_ids"][0]: row for row in made.get("annotations", [])}
+    return [by_target[one["response_id"]] for one in responses if one["response_id"] in by_target], context
 
 
 @held
@@ -237,9 +253,9 @@ class TestStep:
         assert [row["scores"] for row in rows] == [[1.0], [0.5]]
         assert "AssertionError" in rows[1]["text"]
 
-    def test_a_prompt_without_tests_or_with_unreadable_ones_abstains(self) -> None:
+    def test_a_prompt_without_tests_gets_nothing_and_unreadable_ones_abstain(self) -> None:
         rows, _ = judged(None, "def f(): pass")
-        assert (rows[0]["status"], rows[0]["scores"]) == ("abstain", None)
+        assert rows == []
         rows, context = judged("assert (", "def f(): pass")
         assert (rows[0]["status"], rows[0]["scores"]) == ("abstain", None)
         assert "cannot be read" in context.logged[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -29,10 +30,12 @@ TESTS = read_tests("assert answer() == 42")
 LIMITS = Limits(
     cpu_seconds=1, wall_seconds=1.5, memory_mb=256, disk_mb=4, files=100, processes=6, open_files=64, output_kb=64
 )
-PRIVATE = range(1_879_000_000, 1_879_000_000 + (1 << 20))
+PRIVATE = range(1_880_000_000, 1_880_000_000 + (1 << 20))
 NAMESPACES: frozenset[str] = frozenset()
 LANDLOCK = frozenset({"namespaces"})
-ONCE = frozenset({"sleep", "signals_ignored", "huge_power", "busy"})  # the clock that ends them knows no namespaces
+ONCE = frozenset(
+    {"sleep", "stop_itself", "signals_ignored", "huge_power", "busy"}
+)  # the clock that ends them knows no namespaces
 
 
 def _without_namespaces() -> str | None:
@@ -80,7 +83,7 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
         server.bind(("127.0.0.1", 8000) if _free(8000) else ("127.0.0.1", 0))
         server.listen(1)
         server.setblocking(False)
-        before = set(Path(tempfile.gettempdir()).glob("prefdata-box-*"))
+        before = _folders()
 
         def one(run: tuple[str, str]) -> Found | None:
             python, without = MODES[run[0]]
@@ -91,13 +94,26 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
 
         with ThreadPoolExecutor(6) as pool:
             found = dict(zip(RUNS, pool.map(one, RUNS), strict=True))
-        after = set(Path(tempfile.gettempdir()).glob("prefdata-box-*"))
+        folders, processes = _staying(_folders, before), _staying(_left_behind, set())
         try:
             server.accept()
             reached = True
         except BlockingIOError:
             reached = False
-        yield Suite(found, [str(path) for path in after - before], _left_behind(), reached, canary)
+        yield Suite(found, folders, processes, reached, canary)
+
+
+def _folders() -> set[str]:
+    return {str(path) for path in Path(tempfile.gettempdir()).glob("prefdata-box-*")}
+
+
+def _staying(look: Callable[[], set[str]], before: set[str]) -> list[str]:
+    """What is there and does not go away: those of sandboxes of other tests, which run meanwhile, do."""
+    found, until = look() - before, time.monotonic() + 20
+    while found and time.monotonic() < until:
+        time.sleep(0.05)
+        found &= look()
+    return sorted(found)
 
 
 def _free(port: int) -> bool:
@@ -105,16 +121,16 @@ def _free(port: int) -> bool:
         return tried.connect_ex(("127.0.0.1", port)) != 0
 
 
-def _left_behind() -> list[str]:
+def _left_behind() -> set[str]:
     """Processes of private users, and those that run in a sandbox's folder or are one."""
-    found = []
+    found = set()
     for process in Path("/proc").glob("[0-9]*"):
         try:
             command, user = (process / "cmdline").read_bytes(), process.stat().st_uid
         except OSError:
             continue
         if user in PRIVATE or b"harness.py" in command or b"sandbox.box" in command:
-            found.append(f"{process.name}: {command!r}")
+            found.add(f"{process.name}: {command!r}")
     return found
 
 
@@ -161,6 +177,8 @@ HONEST = {
     "many threads": "import threading, time\nts = [threading.Thread(target=time.sleep, args=(1,)) for _ in 'abcde']\n"
     "[t.start() for t in ts]\nanswer = lambda: [t.join() for t in ts] and 42",
     "the order of a set": "import sys\nanswer = lambda: 42 - sys.flags.hash_randomization",
+    "nothing to read or write": "import subprocess\nsubprocess.run(['/bin/echo'], stdin=-3, stdout=-3, check=True)\n"
+    "answer = lambda: 42",
     "ctypes": "import ctypes\nanswer = lambda: ctypes.CDLL(None).abs(-42)",
 }
 
@@ -267,6 +285,66 @@ def test_the_filter_lets_signals_go_to_one_process_where_it_is_told_so() -> None
     assert Machine("x86_64")(0x40000000 | 41) == "kill"  # x32
 
 
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_no_file_is_told_to_send_signals(machine: str) -> None:
+    """F_SETOWN, F_SETOWN_EX, FIOSETOWN and SIOCSPGRP: by these a file sends any signal to any process of the user."""
+    says, place = Machine(machine), seccomp._PLACE[machine]
+    fcntl, ioctl = seccomp._FCNTL[place], seccomp._IOCTL[place]
+    assert [says(fcntl, 3, command) for command in (8, 15, 1024, 1026)] == ["EPERM"] * 4
+    assert [says(ioctl, 3, command) for command in (0x5412, 0x8901, 0x8902)] == ["EPERM"] * 3
+    assert [says(fcntl, 3, command) for command in (1, 2, 3, 4, 1030, 1031)] == ["allow"] * 6
+    assert [says(ioctl, 3, command) for command in (0x5401, 0x5413, 0x541B)] == ["allow"] * 3
+
+
+def test_what_is_too_deep_for_a_path_is_removed(tmp_path: Path) -> None:
+    top, here = tmp_path / "box", Path.cwd()
+    top.mkdir()
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "kept").write_text("kept")
+    os.chdir(top)
+    try:
+        for _ in range(1500):
+            Path("f").write_text("x")
+            Path("link").symlink_to(outside)
+            Path("d").mkdir()
+            os.chdir("d")
+        Path().chmod(0)
+    finally:
+        os.chdir(here)
+    start._remove(str(top))
+    assert not top.exists()
+    assert (outside / "kept").read_text() == "kept"
+
+
+def test_without_namespaces_there_has_to_be_a_filter() -> None:
+    """Landlock denies TCP, but neither UDP nor local sockets."""
+    ended = run_program({"a.py": ""}, "a.py", without=frozenset({"namespaces", "seccomp"}))
+    assert (ended.how, "denied by seccomp alone" in ended.said) == ("sandbox", True) or version() == 0
+
+
+def test_a_home_that_lies_in_the_folder_of_python_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    from prefdata.annotators.sandbox import box
+
+    for prefix in ("/", str(Path.home()), str(Path.home().parent)):
+        monkeypatch.setattr(sys, "base_prefix", prefix)
+        with pytest.raises(PermissionError, match="your home lies in it"):
+            box._readable(sys.executable)
+
+
+def test_many_runs_leave_nothing() -> None:
+    def seen() -> tuple[int, int]:
+        return len(Path("/proc/self/mounts").read_text().splitlines()), len(list(Path("/proc/self/fd").iterdir()))
+
+    run_program({"a.py": ""}, "a.py")
+    before, folders, processes = seen(), _folders(), _left_behind()
+    with ThreadPoolExecutor(2) as pool:
+        ended = list(pool.map(lambda _: run_program({"a.py": "open('a', 'w')"}, "a.py"), range(8)))
+    assert {(one.how, one.code) for one in ended} == {("exit", 0)}
+    assert seen() == before
+    assert _staying(_folders, folders) == _staying(_left_behind, processes) == []
+
+
 def test_limits_are_what_was_asked_for() -> None:
     program = (
         "import os, resource as r\n"
@@ -275,7 +353,7 @@ def test_limits_are_what_was_asked_for() -> None:
     )
     limits = Limits(cpu_seconds=3, memory_mb=100, disk_mb=2, open_files=20)
     ended = run_program({"a.py": program}, "a.py", limits=limits)
-    wanted = [3, 100 << 20, 2 << 20, 20, 0]
+    wanted = [3, 100 << 20, 2 << 20, 20, 1]
     assert ended.results[0].decode() == repr([(value, value) for value in wanted])
 
 
@@ -288,26 +366,32 @@ KILLED = """
 import sys
 sys.path.append(sys.argv[1])
 from sandbox import Limits, run_program
-source = "import os, time" + chr(10) + "if os.fork() == 0: os.setsid()" + chr(10) + "time.sleep(600)"
-print(run_program({"harness.py": source}, "harness.py", limits=Limits(wall_seconds=500)))
+source = "import ctypes, os, time" + chr(10) + "ctypes.CDLL(None).prctl(1, 0, 0, 0, 0)" + chr(10)
+source += "if os.fork() == 0: os.setsid()" + chr(10) + "time.sleep(600)"
+limits = Limits(wall_seconds=500)
+run_program({"harness.py": source}, "harness.py", limits=limits, python=sys.argv[2] or None, without=set(sys.argv[3:]))
 """
 
 
-def test_what_it_started_ends_with_prefdata(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", MODES)
+def test_what_it_started_ends_with_prefdata(mode: str) -> None:
     """Also when that is killed and can clean up nothing."""
-    if "namespaces" not in MODES:
-        pytest.skip("this kernel gives no namespaces")
-    before = set(_left_behind())
+    python, without = MODES[mode]
+    before = _left_behind()
+    temporary = Path(tempfile.mkdtemp(prefix="prefdata-test-"))
+    temporary.chmod(0o755)  # as root, the program is another user
     process = subprocess.Popen(
-        [sys.executable, "-c", KILLED, str(Path(sandbox.__file__).parent.parent)],
-        env={**os.environ, "TMPDIR": str(tmp_path)},
+        [sys.executable, "-c", KILLED, str(Path(sandbox.__file__).parent.parent), python or "", *without],
+        env={**os.environ, "TMPDIR": str(temporary)},
     )
     try:
-        _wait_until(lambda: sum(b"harness.py" in line.encode() for line in set(_left_behind()) - before) >= 2)
+        _wait_until(lambda: sum(b"harness.py" in line.encode() for line in _left_behind() - before) >= 2)
     finally:
         process.kill()
         process.wait()
-    _wait_until(lambda: not set(_left_behind()) - before)
+    _wait_until(lambda: not _left_behind() - before)
+    assert mode != "namespaces" or not list(temporary.iterdir())
+    shutil.rmtree(temporary)
 
 
 def _wait_until(true: Callable[[], bool]) -> None:

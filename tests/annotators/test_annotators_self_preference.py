@@ -98,5 +98,5 @@ def test_half_an_answer_is_no_verdict(reply: Reply | str, status: str) -> None:
 def test_other_tokenizers_want_bytes() -> None:
     other = Measured({"policy": ("S", by_letters(-1)), "reference": ("G", lambda request: Reply(values=(-1.0,) * 9))})
     with pytest.raises(PipelineError, match="set per: byte"):
-        judged(step(), group_of("a", "bb"), other)
-    assert judged(step(per="byte"), group_of("a", "bb"), other)[0]["status"] == "ok"
+        judged(step(), group_of("a b", "bb b"), other)
+    assert judged(step(per="byte"), group_of("a b", "bb b"), other)[0]["status"] == "ok"

@@ -31,8 +31,8 @@ def verified(
     responses = [response(root, model=f"m{number}", text=text) for number, text in enumerate(texts)]
     context = FakeContext({})
     made = asyncio.run(Verify(**fields).run(Group(root["group_id"], [root], responses), context))
-    by_target = {row["target_ids"][0]: row for row in made["annotations"]}
-    return [by_target[one["response_id"]] for one in responses], context
+    by_target = {row["target_ids"][0]: row for row in made.get("annotations", [])}
+    return [by_target[one["response_id"]] for one in responses if one["response_id"] in by_target], context
 
 
 KINDS: list[tuple[str, object, str, str]] = [
@@ -101,8 +101,6 @@ class TestSeveral:
 @pytest.mark.parametrize(
     ("kind", "spec", "says"),
     [
-        (None, None, "no verifier"),
-        ("python-tests", {"tests": "assert f()"}, "judge.tests"),
         ("unheard-of", {}, "no kind"),
         ("exact", None, "no answer"),
         ("exact", {"anser": "no"}, "unknown key"),
@@ -111,6 +109,9 @@ class TestSeveral:
         ("symbolic", {"answer": "\\int"}, "cannot be read"),
         ("json", 3, "should be"),
         ("json-schema", {"schema": {"type": "nonsense"}}, "schema is none"),
+        ("json-schema", {"schema": {"$schema": []}}, "cannot be used"),
+        ("json-schema", {"schema": {"$id": "http://[", "$ref": "a"}}, "cannot be used"),
+        ("json-schema", {"schema": {"$ref": "#"}}, "too large"),
         ("json-schema", {"schema": {"$ref": "http://127.0.0.1:9/schema.json"}}, "not in it"),
         ("json-schema", {"schema": {"$ref": "file:///etc/passwd"}}, "not in it"),
         ("regex", {"pattern": "("}, "cannot be read"),
@@ -126,11 +127,17 @@ class TestSeveral:
         ("constraints", [{"kind": "exact", "spec": {"answer": "a"}}] * 101, "more than"),
     ],
 )
-def test_without_a_verifier_that_can_be_read_it_says_nothing(kind: str | None, spec: object, says: str) -> None:
+def test_with_a_verifier_that_cannot_be_read_it_gives_no_number(kind: str, spec: object, says: str) -> None:
     (row,), context = verified(kind, spec, "[1]")
     assert (row["status"], row["scores"]) == ("abstain", None)
     assert says in row["text"]
-    assert len(context.logged) == (0 if kind in (None, "python-tests") else 1)
+    assert len(context.logged) == 1
+
+
+@pytest.mark.parametrize(("kind", "spec"), [(None, None), ("python-tests", {"tests": "assert f()"})])
+def test_without_anything_to_check_there_is_no_annotation(kind: str | None, spec: object) -> None:
+    rows, _ = verified(kind, spec, "[1]")
+    assert rows == []
 
 
 class TestHostilePatterns:

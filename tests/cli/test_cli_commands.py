@@ -140,7 +140,11 @@ def test_an_export_of_nothing_says_which_nothing(command: Command, made: Path) -
     assert "l.parquet, which an earlier export wrote, was left as it was" in live.err
     assert Path("l.parquet").read_bytes() == kept
     narrowed = command("export", made, *export, "--from", "sample")
-    assert narrowed.code == 1 and "no preferences made by 'sample' are live" in narrowed.err
+    assert narrowed.code == 1 and "`from` names 'sample', and no preferences are made there" in narrowed.err
+    steps = [*STEPS, {"export": {"format": "lists", "path": "l.parquet", "from": ["pair"]}}]
+    Path("from.yaml").write_text(yaml.safe_dump({"engines": ENGINES, "steps": steps}, sort_keys=False))
+    empty = command("run", "from.yaml", "--set", "pair.min_gap=1000")
+    assert empty.code == 1 and "no preferences are live: 'pair' made none, or all" in empty.err
     (Path("bare.yaml")).write_text(yaml.safe_dump({"engines": ENGINES, "steps": STEPS[:2]}, sort_keys=False))
     command("run", "bare.yaml")
     bare = command("export", "runs/bare", "--format", "lists", "--out", "other.parquet")
@@ -160,6 +164,8 @@ def test_report(command: Command, made: Path) -> None:
     said = command("report", made)
     assert (said.code, said.out) == (0, "runs/mine/report.html\n") or said.out.endswith("runs/mine/report.html\n")
     assert (made / "report.html").is_file()
+    assert "no annotator here is called human:x*" in command("report", made, "--reference", "human:x*").err
+    assert "no annotator" not in command("report", made, "--reference", "judge:*").err
     as_json = json.loads(command("report", made, "--json").out)
     assert {"flow", "cost", "annotators", "agreement"} <= set(as_json)
 

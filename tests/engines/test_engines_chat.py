@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ pytest.importorskip("transformers")
 
 from prefdata.engines.base import Request, RequestError
 from prefdata.engines.chat import ChatTokenizer
+from prefdata.errors import EngineError
 from prefdata.schema import message
 
 TEMPLATE = (
@@ -124,3 +126,32 @@ def test_follow_ups_in_the_template_of_smollm2(smollm2: Path) -> None:
         expected += [start, *tokens.plain(turn), end, *tokens.plain("\n")]
     assert prompt == [*expected, start, *tokens.plain("user\n")]
     assert scored == tokens.plain("That is correct.") and end not in scored and len(scored) == 4
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+        "{{ messages.pop() }}",
+        "{% for one in range(10 ** 9) %}{{ one }}{% endfor %}",
+        "{{ 1 // 0 }}",
+        "{{ messages[0].content + 1 }}",
+    ],
+)
+def test_a_hostile_template_fails_its_request_alone(tmp_path: Path, template: str) -> None:
+    """transformers renders templates in Jinja's sandbox, whose errors are of many types."""
+    with pytest.raises(RequestError, match="chat template refuses these messages"):
+        chat(tmp_path, template=template).prompt(TALK)
+
+
+def test_code_beside_a_tokenizer_is_not_run_and_nobody_is_asked_whether_to(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chat(tmp_path)
+    (tmp_path / "own.py").write_text("raise SystemExit('it was run')")
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    config |= {"auto_map": {"AutoTokenizer": ["own.Tokens", None]}, "tokenizer_class": "Tokens"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    with pytest.raises(EngineError, match="contains custom code"):
+        ChatTokenizer(str(tmp_path))
+    assert "[y/N]" not in capsys.readouterr().out

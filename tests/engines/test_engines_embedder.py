@@ -143,6 +143,7 @@ def test_foreign_code_and_pickles_are_refused(tiny: Path, tmp_path: Path) -> Non
         modules = json.loads((folder / "modules.json").read_text())
         (folder / "2_Dense").mkdir()
         (folder / "2_Dense" / "pytorch_model.bin").write_bytes(b"\x80\x04.")
+        (folder / "2_Dense" / "another.safetensors").write_bytes(b"")
         modules.append({"idx": 2, "name": "2", **module})
         (folder / "modules.json").write_text(json.dumps(modules))
         return made(folder, identity="set by hand")
@@ -150,6 +151,7 @@ def test_foreign_code_and_pickles_are_refused(tiny: Path, tmp_path: Path) -> Non
     for engine, said in (
         (with_module("code", path="", type="evil.Module"), "outside sentence-transformers"),
         (with_module("pickle", path="2_Dense", type="sentence_transformers.models.Dense"), "pickled weights only"),
+        (with_module("nested", path="", type="sentence_transformers.models.Router"), "modules within modules"),
         (with_module("out", path="../..", type="sentence_transformers.models.Dense"), "outside the model's"),
     ):
         with pytest.raises(EngineError, match=said):

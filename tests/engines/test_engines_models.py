@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from prefdata.engines import fetching, models
+from prefdata.engines import engine_from_config, fetching, models
 from prefdata.engines.fetching import checksum, fetch, fetch_gguf
 from prefdata.engines.models import KNOWN, RECORD, hub_folder, model_folder, models_home, require_local, resolve
 from prefdata.engines.weights import weights_hash
@@ -202,7 +202,7 @@ def test_a_folder_is_copied_whole_and_known_by_all_that_is_in_it(
         fetch_gguf(name)
 
 
-def test_a_hub_model_that_is_here_needs_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_fetch_asks_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     hub = pytest.importorskip("huggingface_hub")
     asked: list[bool] = []
 
@@ -215,10 +215,16 @@ def test_a_hub_model_that_is_here_needs_no_network(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(hub, "snapshot_download", snapshot)
     assert hub_folder("owner/here") == Path("/hub/owner/here") and asked == [True]
-    assert hub_folder("owner/there") == Path("/hub/owner/there") and asked == [True, True, False]
+    with pytest.raises(EngineError, match=r"'owner/there' is no folder here.*prefdata models fetch owner/there"):
+        hub_folder("owner/there")
+    engine: Any = engine_from_config("judge", {"kind": "transformers", "model": "owner/there"}, "test.yaml")
+    with pytest.raises(EngineError, match="prefdata models fetch owner/there"):
+        _ = engine.identity
+    assert asked == [True, True, True]
+    assert fetch("owner/there", lambda said: None) == Path("/hub/owner/there") and asked[3:] == [False]
 
 
-def test_weights_have_a_name_that_follows_their_content(tmp_path: Path) -> None:
+def test_weights_have_a_name_that_follows_their_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     np = pytest.importorskip("numpy")
     save = pytest.importorskip("safetensors.numpy").save_file
 
@@ -236,6 +242,11 @@ def test_weights_have_a_name_that_follows_their_content(tmp_path: Path) -> None:
     assert len({plain, weights_hash(trained), weights_hash(other)}) == 3
     (other / "chat_template.jinja").write_text("{{ messages }}")
     assert weights_hash(other) not in {plain, weights_hash(trained)}
+    (trained / RECORD).write_text(json.dumps({"sha256": KNOWN[NAME].sha256}))
+    claimed = weights_hash(trained)
+    assert not KNOWN[NAME].sha256.startswith(claimed), "a record counts in the folder of fetched models alone"
+    monkeypatch.setenv("PREFDATA_MODELS", str(tmp_path))
+    assert weights_hash(trained) == KNOWN[NAME].sha256[:12]
 
 
 def test_pickled_and_damaged_weights_are_refused(tmp_path: Path) -> None:

@@ -95,6 +95,19 @@ def test_zip_goes_by_name(tmp_path: Path) -> None:
     assert run(step, group("r"), context) == [] and "stay as they are" in context.logged[0]
 
 
+def test_a_prompt_named_by_its_id_is_no_other_turn_of_its_conversation() -> None:
+    first = prompt([message("user", "p")])
+    second = prompt([message("user", "p"), message("assistant", "a"), message("user", "q")], parent=first)
+    turns = Group(first["group_id"], with_step([first, second], "ingest@1"))
+    step = made({"mode": "zip", "texts": [{"text": "Be brief.", "prompt_id": first["prompt_id"]}]})
+    (derived,) = with_step(run(step, turns), "condition@1")
+    assert derived["parent_id"] == first["prompt_id"]
+    # What a step derived from it goes by its id, also where `from` shows no more than that.
+    for seen in ([*turns.prompts, derived], [derived]):
+        more = run(step, Group(turns.group_id, seen))
+        assert [row["condition"]["text"] for row in more] == ["Be brief.\n\nBe brief."]
+
+
 def test_passages_stand_before_the_last_user_turn() -> None:
     passages = [{"text": "Blue scatters.", "doc_id": "d1", "label": "Physics"}, {"text": "Rayleigh, 1871."}]
     (row,) = run(made({"kind": "passages", "texts": passages}))

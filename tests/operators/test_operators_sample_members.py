@@ -90,6 +90,14 @@ def test_equal_members_are_refused() -> None:
         run(step, Context("a"))
 
 
+def test_a_member_under_a_text_of_systems_is_refused() -> None:
+    """Both would draw the same ids, and some of the responses that were paid for would be lost."""
+    members = [{"engine": "a"}, {"engine": "a", "system": "Be brief."}]
+    with pytest.raises(PipelineError, match=r"stands in systems as well \('Be brief\.'\)"):
+        run(Sample(members=members, systems=["Be brief.", "Be kind."]), Context("a"))
+    assert len(run(Sample(members=members, systems=["Be kind."], n=2), Context("a"))) == 4
+
+
 def test_a_fingerprint_knows_members_by_identity_and_old_steps_by_their_old_fields() -> None:
     assert set(Sample(engine="a").resolved()) == {
         *("engine", "n", "mode", "m", "temperature", "top_p", "max_tokens", "stop", "system", "view")
@@ -216,6 +224,13 @@ def test_fewer_answers_than_asked_for_are_kept() -> None:
     rows, context = joint(["one", " one ", "two"])
     assert [row["text"] for row in rows] == ["one", "two"] and "2 different responses of 3" in context.logged[0]
     assert all("short_group" in row["meta"] for row in rows)
+
+
+def test_what_a_joint_answer_did_not_hold_is_not_asked_for_again() -> None:
+    """Its group is worked on again, for another prompt's sake, where no cache remembers the call."""
+    _, context = joint(["one", "two"], n=4)
+    again = run(Sample(engine="a", mode="joint", n=4), context)
+    assert [row["text"] for row in again] == ["one", "two"] and len(context.asked) == 1
 
 
 def test_an_answer_that_cannot_be_read_is_asked_again_by_the_next_run() -> None:

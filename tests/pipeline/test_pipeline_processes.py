@@ -11,7 +11,7 @@ from pipeline_line import Line, base_steps
 from prefdata.dataset import Dataset
 from prefdata.errors import DataError, PipelineError
 
-PROMPTS = 16
+PROMPTS = 10
 
 
 def line_of(folder: Path, shards: int) -> Line:
@@ -55,8 +55,8 @@ def test_everything_is_the_same(plain: Line, tmp_path: Path, shards: int, proces
 
 def test_a_limit_goes_by_the_order_of_the_prompts_and_not_by_shards(plain: Line, tmp_path: Path) -> None:
     few, sharded = line_of(tmp_path / "few", 1), line_of(tmp_path / "sharded", 4)
-    few.run(limit=7)
-    sharded.run(limit=7, processes=2)
+    few.run(limit=4)
+    sharded.run(limit=4, processes=2)
     assert sharded.live() == few.live()
     sharded.run()
     assert sharded.live() == plain.live()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +64,7 @@ class NoteLength(TableStep):
 '''
 
 
-def line_of(folder: Path, shards: int, name: str = "ds", prompts: int = 12) -> Line:
+def line_of(folder: Path, shards: int, name: str = "ds", prompts: int = 8) -> Line:
     """A pipeline with everything in it, over a dataset of so many shards."""
     folder.mkdir(exist_ok=True)
     line = Line(folder, base_steps(folder / "prompts.jsonl"), dataset_name=name)
@@ -87,15 +90,30 @@ def one_shard(tmp_path_factory: pytest.TempPathFactory) -> Line:
     return line
 
 
+@pytest.fixture(scope="module")
+def three_shards(tmp_path_factory: pytest.TempPathFactory) -> Line:
+    line = line_of(tmp_path_factory.mktemp("three"), 3)
+    line.run()
+    return line
+
+
+def copied(line: Line, folder: Path) -> Line:
+    """What a line made, in a folder of its own, to be changed there."""
+    shutil.copytree(line.path, folder / line.dataset_name)
+    return replace(line, folder=folder, steps=copy.deepcopy(line.steps))
+
+
 @pytest.fixture
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """A shard of a few rows counts as very large."""
-    monkeypatch.setattr(pieces_module, "ROWS_AT_ONCE", 25)
+    monkeypatch.setattr(pieces_module, "ROWS_AT_ONCE", 16)
 
 
 @pytest.mark.parametrize("shards", [3, 8])
-def test_rows_and_files_do_not_depend_on_shards(shards: int, one_shard: Line, tmp_path: Path) -> None:
-    line = line_of(tmp_path, shards)
+def test_rows_and_files_do_not_depend_on_shards(
+    shards: int, one_shard: Line, three_shards: Line, tmp_path: Path
+) -> None:
+    line = three_shards if shards == 3 else line_of(tmp_path, shards)
     line.run()
     assert live_rows(line.ds) == live_rows(one_shard.ds)
     assert len({part.shard for table in line.ds.snapshot.standing.values() for _, part in table}) > 1
@@ -115,19 +133,18 @@ def test_nor_on_ranges(shards: int, one_shard: Line, tmp_path: Path, small_piece
     assert [(step.name, step.groups) for step in result.steps if step.rows] == []
 
 
-def test_two_datasets_of_as_many_shards_export_the_same_bytes(tmp_path: Path) -> None:
-    first, second = line_of(tmp_path / "a", 3), line_of(tmp_path / "b", 3)
-    for line in (first, second):
-        line.run()
+def test_two_datasets_of_as_many_shards_export_the_same_bytes(three_shards: Line, tmp_path: Path) -> None:
+    first, second = three_shards, line_of(tmp_path / "b", 3)
+    second.run()
     for name in exported(first):
         assert (first.path / "exports" / name).read_bytes() == (second.path / "exports" / name).read_bytes()
 
 
 @pytest.mark.parametrize("shards", [1, 3])
-def test_pieces_hold_every_row_once(shards: int, tmp_path: Path, small_pieces: None) -> None:
-    line = line_of(tmp_path, shards)
-    line.run()
-    ds = line.ds
+def test_pieces_hold_every_row_once(
+    shards: int, one_shard: Line, three_shards: Line, tmp_path: Path, small_pieces: None
+) -> None:
+    ds = copied(one_shard if shards == 1 else three_shards, tmp_path).ds
     ds.drop("responses", [ds.responses.collect()["response_id"][0]], reason="a person says so")
     whole = ds.view()
     for table in ("prompts", "responses", "annotations", "preferences", "drops"):
@@ -154,9 +171,8 @@ def test_limit_over_pieces(tmp_path: Path, small_pieces: None) -> None:
 # Rows that reach across groups
 
 
-def test_a_piece_sees_a_joint_ranking_whole(tmp_path: Path) -> None:
-    line = line_of(tmp_path, 3)
-    line.run()
+def test_a_piece_sees_a_joint_ranking_whole(three_shards: Line, tmp_path: Path) -> None:
+    line = copied(three_shards, tmp_path)
     responses = line.ds.responses.collect().unique("group_id", maintain_order=True).head(4)["response_id"].to_list()
     (joint,) = line.ds.label(
         [{"target_ids": responses, "protocol": "rank", "scores": [4.0, 3.0, 2.0, 1.0], "annotator": "human:x"}]
@@ -267,7 +283,7 @@ def test_a_worker_ends_with_its_parent() -> None:
     assert worker.wait(60) == 0
 
 
-def test_workers_are_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_are_ended(three_shards: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[Any] = []
     real = asyncio.create_subprocess_exec
 
@@ -276,15 +292,15 @@ def test_workers_are_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         return started[-1]
 
     monkeypatch.setattr(asyncio, "create_subprocess_exec", start)
-    line = line_of(tmp_path, 3)
+    line = copied(three_shards, tmp_path)
+    line.edit("pair", min_gap=0.3)
     line.run(processes=8)
     assert len(started) == 3  # no more than there are pieces
     assert all(one.returncode is not None for one in started)
 
 
-def test_nothing_is_begun_once_a_run_is_told_to_stop(tmp_path: Path) -> None:
-    line = line_of(tmp_path, 3)
-    line.run()
+def test_nothing_is_begun_once_a_run_is_told_to_stop(three_shards: Line, tmp_path: Path) -> None:
+    line = copied(three_shards, tmp_path)
     line.edit("pair", min_gap=0.3)
     begun: list[str] = []
     real = Processes.run
@@ -324,10 +340,9 @@ def test_billed_calls_are_known_before_and_while_a_run_goes_on(tmp_path: Path) -
 
 
 def test_a_plan_computes_one_piece_after_the_last_question(
-    tmp_path: Path, small_pieces: None, monkeypatch: pytest.MonkeyPatch
+    three_shards: Line, tmp_path: Path, small_pieces: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    line = line_of(tmp_path, 3)
-    line.run()
+    line = copied(three_shards, tmp_path)
     line.edit("pair", min_gap=0.2)
     committed: list[str] = []
     real = Dataset.commit

@@ -125,6 +125,12 @@ def test_a_recipe_requires_no_variable_but_the_judge_s(name: str) -> None:
     assert {word for word in ("JUDGE_URL", "JUDGE_MODEL") if word in " ".join(recipe.needs)} == required
 
 
+@pytest.mark.parametrize("name", sorted(PAPERS | {"people"}))
+def test_the_report_is_written_before_a_file_can_turn_out_empty(name: str) -> None:
+    kinds = [next(iter(step)) for step in yaml.safe_load(recipes()[name].read_text(encoding="utf-8"))["steps"]]
+    assert kinds.index("report") < kinds.index("export")
+
+
 @pytest.mark.parametrize("name", sorted(PAPERS))
 def test_a_recipe_of_a_paper_names_no_scripted_engine(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     document = yaml.safe_load(recipes()[name].read_text(encoding="utf-8"))

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from prefdata.dataset import Dataset, Plan, StepRecord
 from prefdata.report import agreement, analyse, annotators, verdicts
 from prefdata.report.numbers import histogram, plain, quantiles, share
+from prefdata.report.page import page
 from prefdata.report.reading import THRESHOLDS, percent, reading
 
 SHORT, LONG = "short", "a much longer text"
@@ -188,6 +189,8 @@ def test_an_unknown_reference_is_said(hand: Any) -> None:
     found = analyse(hand.dataset(), reference="author")
     assert found["reference"]["by"] == []
     assert any("'author'" in note for note in found["limits"]["notes"])
+    assert "No annotator here is called author" in found["judges"]["advice"][0]["sentences"][0]
+    assert "no annotator is called author" in page(found)
 
 
 def test_alpha_by_hand(hand: Any) -> None:
@@ -619,6 +622,8 @@ def _orders(same: int, n: int) -> dict[str, Any]:
         ({"length": share(64, 100)}, "unknown", "No habit stands out"),
         ({"ties": share(60, 100)}, "mixed", "Calls 60% of 100 pairs a tie"),
         ({"statuses": {"ok": {"n": 80, "share": 0.8}, "unparsed": {"n": 20, "share": 0.2}}}, "mixed", "20 unparsed"),
+        ({"statuses": {"ok": {"n": 20, "share": 0.2}, "abstain": {"n": 80, "share": 0.8}}}, "unknown", "No habit"),
+        ({"statuses": {"abstain": {"n": 100, "share": 1.0}}}, "unknown", "Abstained each time (100)"),
     ],
 )
 def test_a_reading_follows_the_stated_thresholds(changes: dict[str, Any], level: str, says: str) -> None:

@@ -108,8 +108,21 @@ def test_an_attack_by_hand(hand: Any) -> None:
     (one,) = found["judges"]["attacks"]
     assert (one["name"], one["attack"], one["n"]) == ("judge:x", "plead", 6)
     assert (one["towards"]["part"], one["away"]["part"], one["wins"]["part"]) == (3, 1, 2)
+    assert one["undecided"]["part"] == 0
     assert one["towards"]["low"] < 0.5 < one["towards"]["high"]
     assert "What attacks change" in page(found)
+
+
+def test_a_judge_that_answers_by_position_does_not_withstand_an_attack(hand: Any) -> None:
+    for place in range(3):
+        a, b = hand.prompt(f"q{place}", "a", "b")
+        worse = attacked(hand, f"q{place}", a, attack="plead")
+        hand.both_orders("judge:x", [a, b], 1.0, 1.0)
+        hand.both_orders("judge:x", [b, worse], 1.0, 1.0)
+    found = analyse(hand.dataset())
+    (one,) = found["judges"]["attacks"]
+    assert (one["towards"]["part"], one["away"]["part"], one["undecided"]["part"]) == (0, 0, 3)
+    assert '<span class="badge bad">3 of 3 pairs</span>' in page(found)
 
 
 def test_parameters_that_name_no_attack() -> None:

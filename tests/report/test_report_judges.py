@@ -252,7 +252,9 @@ def test_without_a_reference_nothing_is_settled(hand: Any) -> None:
     assert found["judges"]["advice"][0]["level"] == "unknown"
     one = judge(found, "judge:x")
     assert (one["accuracy"]["value"], one["position"]["share"], one["judgements"]) == (None, 1.0, 60)
-    assert "Not settled. Nobody stands as a reference" in page(found)
+    shown = page(found)
+    assert "Not settled. Nobody stands as a reference" in shown
+    assert "no pairs to hold it against" in shown and "too few pairs" not in shown and "– ties" not in shown
 
 
 def test_people_alone_need_no_judge(hand: Any) -> None:
@@ -318,6 +320,21 @@ def test_a_consensus_that_counts_the_reference_is_no_candidate(hand: Any) -> Non
     assert "counts the reference itself, so it must agree" in page(found)
 
 
+def test_to_abstain_is_no_failure(hand: Any) -> None:
+    """Of four prompts a verifier has something to say about one; another judge's answer could not be read."""
+    for place in range(4):
+        ids = hand.prompt(f"q{place}", SHORT, LONG)
+        people(hand, ids, [1.0])
+        said = {"protocol": "score", "source": "rule"}
+        hand.says("rule:verify", ids[:1], None if place else [1.0], **said, status="abstain" if place else "ok")
+        hand.says("judge:x", ids, None if place else [1.0, 0.0], status="unparsed" if place else "ok")
+    found = analyse(hand.dataset())
+    assert [judge(found, name)["failures"]["share"] for name in ("rule:verify", "judge:x")] == [0.0, 0.75]
+    shown = page(found)
+    assert "3 abstained" in shown
+    assert "3 unparsed (75%)" in shown
+
+
 def test_the_same_dataset_gives_the_same_numbers(hand: Any) -> None:
     draw = random.Random(2)
     ds = simulated(hand, {f"judge:{n}": lambda truth, _p: draw.choice([float(truth), 0.5]) for n in range(3)})
@@ -337,6 +354,8 @@ def test_the_real_judges(data_folder: Path, tmp_path: Path) -> None:
         ("1", "3"): pytest.approx(0.883, abs=1e-3),
         ("2", "3"): pytest.approx(0.856, abs=1e-3),
     }
+    told_apart = page(found).partition("Who agrees with whom")[2]
+    assert all(f"with ties {kappa}<" in told_apart for kappa in ("0.84", "0.88", "0.86")), "the page has them as well"
     gpt, panda = judge(found, "judge:gpt-3.5-turbo"), judge(found, "judge:pandalm-7b")
     assert (gpt["prompts"], gpt["pairs"], gpt["statuses"]) == (112, 640, {"ok": 640, "unparsed": 12})
     assert gpt["accuracy"]["value"] == pytest.approx(478.5 / 585)
