@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from prefdata.engines.base import Reply
 from prefdata.operators.drawing import seed_of
-from prefdata.operators.gathering import gather_all
 from prefdata.pipeline.registry import step
-from prefdata.pipeline.step import Context, Group
-from prefdata.schema import Row, Rows
+from prefdata.pipeline.step import Context
+from prefdata.schema import Row
 
-from .asking import Juror, annotator_name
+from .asking import Juror
 from .frame import outside
 from .frame_many import choose_message, choose_schema, letters
 from .parse import Said, parse_choice
-from .several import SeveralJudge, texts_of
+from .several import ListJudge, texts_of
 
 
 @step("judge.choose")
-class Choose(SeveralJudge):
+class Choose(ListJudge):
     """Show a language model with a card all responses to a prompt at once, and ask which is the best.
 
     One annotation for each replicate, `target_ids` in the order shown, scores 1 for the chosen and 0 for the others,
@@ -26,16 +25,8 @@ class Choose(SeveralJudge):
 
     protocol = "choose"
 
-    async def judged(self, group: Group, juror: Juror, context: Context) -> Rows:
-        """The choices among each prompt's responses."""
-        shown = self.shown(group, context, least=2)
-        rows = await gather_all(self._judge(*one, juror, context) for one in shown)
-        if not rows:
-            return {}
-        name = annotator_name(juror.engine, self.loaded)
-        return {"annotations": rows, **self.about(name, juror.engine, [self.loaded.compared_criterion])}
-
-    async def _judge(self, prompt: Row, shown: list[Row], replicate: int, juror: Juror, context: Context) -> Row:
+    async def asked_about(self, prompt: Row, shown: list[Row], replicate: int, juror: Juror, context: Context) -> Row:
+        """See `ListJudge.asked_about`."""
         card, names, texts = self.loaded, letters(len(shown)), texts_of(shown)
         row = self.row(juror, prompt, shown, replicate, card.compared_criterion)
         text, schema = choose_message(prompt, texts, card), choose_schema(card, len(shown))

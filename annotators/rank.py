@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from prefdata.engines.base import Reply
 from prefdata.operators.drawing import seed_of
-from prefdata.operators.gathering import gather_all
 from prefdata.pipeline.registry import step
-from prefdata.pipeline.step import Context, Group
-from prefdata.schema import Row, Rows
+from prefdata.pipeline.step import Context
+from prefdata.schema import Row
 
-from .asking import Juror, annotator_name
+from .asking import Juror
 from .frame import outside
 from .frame_many import letters, rank_message, rank_schema
 from .parse import Said, parse_ranking
-from .several import SeveralJudge, texts_of
+from .several import ListJudge, texts_of
 
 
 @step("judge.rank")
-class Rank(SeveralJudge):
+class Rank(ListJudge):
     """Show a language model with a card all responses to a prompt at once, and ask for their order.
 
     One annotation for each replicate, `target_ids` in the order shown, scores from the number of ranks (the best) down
@@ -28,16 +27,8 @@ class Rank(SeveralJudge):
 
     protocol = "rank"
 
-    async def judged(self, group: Group, juror: Juror, context: Context) -> Rows:
-        """The rankings of each prompt's responses."""
-        shown = self.shown(group, context, least=2)
-        rows = await gather_all(self._judge(*one, juror, context) for one in shown)
-        if not rows:
-            return {}
-        name = annotator_name(juror.engine, self.loaded)
-        return {"annotations": rows, **self.about(name, juror.engine, [self.loaded.compared_criterion])}
-
-    async def _judge(self, prompt: Row, shown: list[Row], replicate: int, juror: Juror, context: Context) -> Row:
+    async def asked_about(self, prompt: Row, shown: list[Row], replicate: int, juror: Juror, context: Context) -> Row:
+        """See `ListJudge.asked_about`."""
         card, names, texts = self.loaded, letters(len(shown)), texts_of(shown)
         row = self.row(juror, prompt, shown, replicate, card.compared_criterion)
         text, schema = rank_message(prompt, texts, card), rank_schema(card, len(shown))

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 
 from pydantic import Field
 
+from prefdata.operators.gathering import gather_all
 from prefdata.pipeline.step import Context, Group
-from prefdata.schema import Row, make_id
+from prefdata.schema import Row, Rows, make_id
 
-from .asking import TextJudge
+from .asking import Juror, TextJudge, annotator_name
 
 
 class SeveralJudge(TextJudge):
@@ -47,6 +48,23 @@ class SeveralJudge(TextJudge):
             return list(responses)
         context.log(f"of more than {self.most} responses to a prompt only {self.most} are shown (most)")
         return sorted(responses, key=lambda row: make_id("shown", row["response_id"]))[: self.most]
+
+
+class ListJudge(SeveralJudge):
+    """A judge whose one answer is about all that it is shown, and makes one annotation."""
+
+    async def judged(self, group: Group, juror: Juror, context: Context) -> Rows:
+        """One annotation for each prompt and replicate."""
+        shown = self.shown(group, context, least=2)
+        rows = await gather_all(self.asked_about(*one, juror, context) for one in shown)
+        if not rows:
+            return {}
+        name = annotator_name(juror.engine, self.loaded)
+        return {"annotations": rows, **self.about(name, juror.engine, [self.loaded.compared_criterion])}
+
+    async def asked_about(self, prompt: Row, shown: list[Row], replicate: int, juror: Juror, context: Context) -> Row:
+        """The annotation of the responses in the order shown."""
+        raise NotImplementedError
 
 
 def in_order(prompt_id: str, responses: Sequence[Row], replicate: int) -> list[Row]:
