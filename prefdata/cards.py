@@ -324,7 +324,8 @@ def card_file(card: str, folder: Path | None = None) -> Path:
     for place in places:
         if place.is_file():
             return place
-    raise PipelineError(f"there is no card file {card} (looked for {', '.join(str(p.absolute()) for p in places)})")
+    looked = dict.fromkeys(str(place.resolve()) for place in places)
+    raise PipelineError(f"there is no card file {card} (looked for {', '.join(looked)})")
 
 
 def _read(content: bytes, file: str) -> Card:

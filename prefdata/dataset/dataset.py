@@ -62,13 +62,19 @@ class Dataset:
             shards: fixed for the dataset's life; about one for each million annotations, 1 unless given.
 
         Raises:
-            DataError: the folder holds something else, or a dataset with another number of shards.
+            DataError: it is a file or cannot be made, the folder holds something else, or a dataset with another
+                number of shards.
         """
         folder = Path(path)
+        if folder.exists() and not folder.is_dir():
+            raise DataError(f"{folder} is a file; a dataset is a folder: name a new one")
         if not (folder / MARKER).exists():
             if folder.exists() and any(entry.name != "log" and entry.suffix != ".tmp" for entry in folder.iterdir()):
                 raise DataError(f"{folder} is not empty and holds no dataset: name a new folder")
-            (folder / "log").mkdir(parents=True, exist_ok=True)
+            try:
+                (folder / "log").mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise DataError(f"the folder {folder} cannot be made ({error.strerror}): name another one") from error
             made = datetime.now(UTC).isoformat(timespec="seconds")
             marker = {"schema": SCHEMA_VERSION, "uid": uuid.uuid4().hex, "shards": shards or 1, "created": made}
             temporary = folder / f".{uuid.uuid4().hex}.tmp"

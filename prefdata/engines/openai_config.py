@@ -99,6 +99,8 @@ class OpenAIConfig(EngineConfig):
 
 
 def _address(url: str) -> str:
+    if not url:
+        raise ValueError("it is empty; it holds the address of a server, http://... or https://...")
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("this is no address; it begins with http:// or https://")

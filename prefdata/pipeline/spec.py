@@ -13,7 +13,7 @@ import yaml
 from pydantic import ValidationError
 
 from prefdata.errors import PipelineError
-from prefdata.pipeline.recipe import Recipe, recipe_of
+from prefdata.pipeline.recipe import Recipe, header_of, recipe_of
 from prefdata.pipeline.registry import STEPS, load_file, load_plugins, nearest
 from prefdata.pipeline.step import Step, narrowed
 
@@ -21,6 +21,10 @@ _KEYS = ("description", "recipe", "plugins", "engines", "steps")
 _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 SPECIAL_SOURCES = {"imports": "import", "labels": "labels"}
 """What `from:` may name beside steps (rows of `prefdata import`, human labels), and the kind the log gives them."""
+
+
+class UnsetError(PipelineError):
+    """An environment variable that a pipeline names is not set."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,13 @@ def load(pipeline: str | Path, *, name: str | None = None, sets: Sequence[str] =
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise PipelineError(f"{path} cannot be read as text: {error}") from error
-    return parse(text, file=str(path), folder=path.parent, name=name or path.stem, sets=sets)
+    try:
+        return parse(text, file=str(path), folder=path.parent, name=name or path.stem, sets=sets)
+    except UnsetError as error:
+        recipe, _ = header_of(path)
+        if recipe is None or not recipe.needs:
+            raise
+        raise PipelineError(f"{error}\n{path.stem} needs: {'; '.join(recipe.needs)}") from error
 
 
 def parse(text: str, *, file: str, folder: Path, name: str, sets: Sequence[str] = ()) -> Pipeline:
@@ -114,12 +124,13 @@ def parse(text: str, *, file: str, folder: Path, name: str, sets: Sequence[str] 
             load_file(find_file(str(plugin), folder) or folder / str(plugin))
         except PipelineError as error:
             raise PipelineError(f"{file}{reader.at('plugins', number)}: {error}") from error
+    given = document.get("recipe")
+    recipe = None if given is None else recipe_of(given, lambda *keys: f"{file}{reader.at('recipe', *keys)}")
     entries = reader.entries(document)
     engines = reader.engines(document)
     for assignment in sets:
         _assign(assignment, entries, engines)
     steps = tuple(reader.step(entry) for entry in entries)
-    header = document.get("recipe")
     made = Pipeline(
         name=name,
         steps=steps,
@@ -130,7 +141,7 @@ def parse(text: str, *, file: str, folder: Path, name: str, sets: Sequence[str] 
         lines={entry.name: entry.line for entry in entries},
         engine_lines={engine: reader.lines[("engines", engine)] for engine in engines},
         description=str(document.get("description") or ""),
-        recipe=None if header is None else recipe_of(header, lambda *keys: f"{file}{reader.at('recipe', *keys)}"),
+        recipe=recipe,
     )
     _check_references(made)
     return made
@@ -288,7 +299,7 @@ def expand(text: str, where: str) -> str:
         found = os.environ.get(name, default)
         found = default if found == "" and default is not None else found
         if found is None:
-            raise PipelineError(
+            raise UnsetError(
                 f"{where}: the environment variable {name} is not set: set it (export {name}=...), or write a default "
                 f"into a copy: ${{{name}:-...}}"
             )

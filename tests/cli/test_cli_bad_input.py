@@ -57,6 +57,14 @@ def test_an_unknown_step(command: Command, tmp_path: Path) -> None:
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_dataset_that_is_a_file_or_cannot_be_made(command: Command, tmp_path: Path) -> None:
+    write(tmp_path)
+    said = sentence(command("run", "mine.yaml", "--dataset", "prompts.jsonl"))
+    assert "prompts.jsonl is a file; a dataset is a folder" in said
+    said = sentence(command("run", "mine.yaml", "--dataset", "prompts.jsonl/below"))
+    assert "cannot be made" in said
+
+
 def test_a_model_folder_that_is_not_there(command: Command, tmp_path: Path) -> None:
     write(tmp_path, writer={"kind": "transformers", "model": "./nowhere"})
     said = sentence(command("run", "mine.yaml"))

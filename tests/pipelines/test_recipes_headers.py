@@ -167,3 +167,9 @@ def test_the_page_on_recipes_lists_them_and_their_variables() -> None:
     texts = [path.read_text(encoding="utf-8") for path in recipes().values()]
     variables = {found for text in texts for found in re.findall(r"\$\{(\w+)", text)}
     assert [name for name in [*recipes(), *sorted(variables)] if f"`{name}`" not in page] == []
+
+
+def test_a_recipe_without_its_judge_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("JUDGE_URL", raising=False)
+    with pytest.raises(PipelineError, match="JUDGE_URL is not set.*\nultrafeedback needs: a judge, .*prefdata serve"):
+        load("ultrafeedback")
