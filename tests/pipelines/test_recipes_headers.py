@@ -171,5 +171,5 @@ def test_the_page_on_recipes_lists_them_and_their_variables() -> None:
 
 def test_a_recipe_without_its_judge_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("JUDGE_URL", raising=False)
-    with pytest.raises(PipelineError, match="JUDGE_URL is not set.*\nultrafeedback needs: a judge, .*prefdata serve"):
+    with pytest.raises(PipelineError, match=r"JUDGE_URL is not set.*\nultrafeedback needs: a judge, .*prefdata serve"):
         load("ultrafeedback")
