@@ -98,8 +98,10 @@ class TransformersEngine(InProcessEngine[Prepared]):
         places = [place for place, row in enumerate(waiting) if row.request.capability == capability]
 
         def fits(batch: list[int]) -> bool:
-            logits = self._model().vocabulary * max(len(waiting[place].continuation) + 1 for place in batch)
+            if capability == "logprobs":  # neither padding nor all logits
+                return sum(waiting[place].length for place in batch) <= self._config.max_batch_tokens
             widest = waiting[batch[-1]].length
-            return len(batch) * widest <= self._config.max_batch_tokens and len(batch) * logits <= _LOGITS
+            logits = len(batch) * self._model().vocabulary
+            return len(batch) * widest <= self._config.max_batch_tokens and logits <= _LOGITS
 
         return around_the_oldest(places, lambda place: waiting[place].length, fits)

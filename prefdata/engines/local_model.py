@@ -1,7 +1,7 @@
 """A causal language model in this process: batched generation, exact log-probabilities, label probabilities.
 
-All prompts of a batch are padded on the left, so that the scored tokens of every row end at the right edge and only
-their logits are computed. What one request draws never depends on its batch: its noise comes from its own seed.
+What is written is written in batches, padded on the left; what is scored is read in packs, in which requests share what
+they begin with alike. What one request draws never depends on its batch: its noise comes from its own seed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -21,11 +21,11 @@ from prefdata.engines.models import load_quietly
 from prefdata.errors import EngineError
 from prefdata.schema import make_id
 
+if TYPE_CHECKING:
+    from prefdata.lm import PackedModel
+
 _NUCLEUS = 1024
 """How many of the likeliest tokens are looked at first for top_p; sorting a vocabulary costs ten times as much."""
-
-_WORTH_SHARING = 0.25
-"""Requests that begin alike are read in two passes, the shared part first, where that saves this share of tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +76,21 @@ class _Row:
     text: str = ""
 
 
+def packed_or_none(model: Any, output: Literal["logprobs", "reward"] = "logprobs") -> PackedModel | Literal[False]:
+    """A checked reader of packs; false where the model is of a kind that cannot be read so."""
+    from prefdata.lm import PackedModel
+
+    # On a GPU one mask for all: FlexAttention would be compiled again for each length of a batch.
+    on_cpu = next(model.parameters()).device.type == "cpu"
+    try:
+        reader = PackedModel(model, output, attention="auto" if on_cpu else "sdpa")
+        reader.verify()
+    except ValueError:
+        return False
+    # Requests are as long as they are, so a limit on their length is none that could be kept.
+    return reader if reader.longest is None else False
+
+
 class CausalModel:
     """A loaded model with its tokenizer. Not safe for several threads.
 
@@ -111,6 +126,7 @@ class CausalModel:
         self.context: int = getattr(config, "max_position_embeddings", None) or 1 << 30
         self.vocabulary: int = config.vocab_size
         ends = self.model.generation_config.eos_token_id
+        self._reader: PackedModel | Literal[False] | None = None
         self._ends = {self.tokens.tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
 
     def prepare(self, request: Request) -> Prepared:
@@ -121,6 +137,10 @@ class CausalModel:
         """
         if request.capability == "logprobs":
             prepared = Prepared(request, *self.tokens.continued(request))
+            if not prepared.prompt:
+                raise RequestError(
+                    "there is no token before the continuation, so that its first one has no probability"
+                )
         elif request.capability == "label_probs":
             prompt = self.tokens.prompt(request.messages, request.prefix)
             prepared = Prepared(request, prompt, labels=self.tokens.labels(request.labels))
@@ -148,64 +168,40 @@ class CausalModel:
     def _logprobs(self, batch: Sequence[Prepared]) -> list[Reply]:
         """Natural-log probability of each continuation token, computed in float32.
 
-        Many follow-ups of one conversation read it once.
+        What requests begin with alike (instructions, a conversation with many follow-ups) is read once.
         """
-        apart = sum(len(row.prompt) for row in batch)
-        prompts = dict.fromkeys(tuple(row.prompt) for row in batch)
-        saved = apart - sum(map(len, prompts))
-        shared = saved > (apart + sum(len(row.continuation) for row in batch)) * _WORTH_SHARING
-        scored = self._after_shared(batch, list(prompts)) if shared else self._after_own(batch)
+        from prefdata.lm import Row, pack
+
+        reader = self._packed()
+        if reader is None:
+            scored = [self._alone(row) for row in batch]
+        else:
+            rows = [Row((*row.prompt, *row.continuation), tuple(range(len(row.prompt), row.length))) for row in batch]
+            together = pack([rows])
+            values: list[float] = reader(together).tolist()
+            ends = together.lengths.cumsum()
+            scored = [values[end - length : end] for end, length in zip(ends, together.lengths, strict=True)]
         return [
             Reply(values=tuple(values), prompt_tokens=len(row.prompt) + len(row.continuation))
             for row, values in zip(batch, scored, strict=True)
         ]
 
-    def _after_own(self, batch: Sequence[Prepared]) -> list[list[float]]:
-        """Log-probabilities of each row's continuation; every row is read whole."""
-        kept = max(len(row.continuation) for row in batch) + 1
-        ids, mask = self._pad([row.prompt + row.continuation for row in batch])
-        logits = self._forward(ids, mask, kept=kept, use_cache=False).logits
+    def _packed(self) -> PackedModel | None:
+        """The model as a reader of packs; null where it is of a kind that cannot be read so."""
+        if self._reader is None:
+            self._reader = packed_or_none(self.model)
+        return self._reader or None
+
+    def _alone(self, row: Prepared) -> list[float]:
+        """Log-probabilities of a continuation, its row read by itself."""
+        import torch
+
+        kept = len(row.continuation) + 1
+        ids, mask = self._pad([row.prompt + row.continuation])
         # The logits at position t are about token t + 1.
-        return [
-            self._picked(logits_tv[-len(row.continuation) - 1 : -1], row.continuation)
-            for row, logits_tv in zip(batch, logits, strict=True)
-        ]
-
-    def _after_shared(self, batch: Sequence[Prepared], prompts: Sequence[tuple[int, ...]]) -> list[list[float]]:
-        """The same, each different prompt read once and its keys and values copied for the rows that follow it."""
-        import torch
-
-        ids, mask = self._pad(prompts)
-        out = self._forward(ids, mask, kept=1, use_cache=True)
-        if not hasattr(out.past_key_values, "batch_select_indices"):
-            return self._after_own(batch)  # a recurrent model has no keys and values to copy
-        where = torch.tensor([prompts.index(tuple(row.prompt)) for row in batch], device=self.device)
-        firsts = out.logits[:, -1:][where]
-        # The last token of a continuation predicts nothing that is asked for.
-        width = max(len(row.continuation) for row in batch) - 1
-        if width > 0:
-            rest = torch.zeros(len(batch), width, dtype=torch.long)
-            real = torch.zeros(len(batch), width, dtype=torch.long)
-            for place, row in enumerate(batch):
-                fed = torch.tensor(row.continuation[:-1], dtype=torch.long)
-                rest[place, : len(fed)], real[place, : len(fed)] = fed, 1
-            out.past_key_values.batch_select_indices(where)
-            mask = torch.cat([mask[where], real.to(self.device)], dim=1)
-            past = out.past_key_values
-            later = self._forward(rest.to(self.device), mask, kept=width, use_cache=True, past_key_values=past).logits
-            firsts = torch.cat([firsts, later], dim=1)
-        return [
-            self._picked(logits_tv[: len(row.continuation)], row.continuation)
-            for row, logits_tv in zip(batch, firsts, strict=True)
-        ]
-
-    def _picked(self, logits_tv: Any, targets: Sequence[int]) -> list[float]:
-        """The log-probability of token t under the logits t, [T] of [T, V]."""
-        import torch
-
-        picked_t = torch.tensor(targets, device=self.device, dtype=torch.long)
-        scored_tv = logits_tv.float()
-        values: list[float] = (scored_tv.gather(1, picked_t[:, None]).squeeze(1) - scored_tv.logsumexp(-1)).tolist()
+        logits_tv = self._forward(ids, mask, kept=kept, use_cache=False).logits[0, -kept:-1].float()
+        picked_t = torch.tensor(row.continuation, device=self.device, dtype=torch.long)
+        values: list[float] = logits_tv.log_softmax(-1).gather(1, picked_t[:, None]).squeeze(1).tolist()
         return values
 
     def _label_probs(self, batch: Sequence[Prepared]) -> list[Reply]:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from prefdata.engines.base import RequestError
 from prefdata.engines.chat import ChatTokenizer
+from prefdata.engines.local_model import packed_or_none
 from prefdata.engines.models import load_quietly
 from prefdata.errors import EngineError
 from prefdata.schema import Row
+
+if TYPE_CHECKING:
+    from prefdata.lm import PackedModel
 
 
 class RewardScorer:
@@ -50,6 +54,7 @@ class RewardScorer:
         self._outputs: int = int(model.config.num_labels)
         self._label = _output(label, model.config, source)
         self._pad: int | None = model.config.get_text_config().pad_token_id
+        self._reader: PackedModel | Literal[False] | None = None
 
     def answered(self, messages: Sequence[Row], text: str) -> list[int]:
         """Ids of a conversation whose last turn is a response.
@@ -89,20 +94,43 @@ class RewardScorer:
         """One number for each row, computed in one batch."""
         import torch
 
+        with torch.inference_mode():
+            if self._reader is None:
+                self._reader = packed_or_none(self.model, "reward")
+            logits = self._packed(rows) if self._reader else self._padded(rows)
+        if self._outputs == 1:
+            return [float(value) for value in logits[:, 0]]
+        others = torch.tensor([place for place in range(self._outputs) if place != self._label], device=logits.device)
+        odds = logits[:, self._label] - logits[:, others].logsumexp(-1)
+        return [float(value) for value in odds]
+
+    def _packed(self, rows: Sequence[list[int]]) -> Any:
+        """`[B, A]` of a decoder; what rows begin with alike is read once."""
+        from prefdata.lm import Row, pack
+
+        assert self._reader
+        return self._reader(pack([[Row(tuple(ids[: self._read_up_to(ids)])) for ids in rows]]))
+
+    def _read_up_to(self, ids: list[int]) -> int:
+        """How much of a row the model reads: up to the last token that is no padding token, as its own code does.
+
+        One whose padding token ends the turn was trained so, and reads the token before.
+        """
+        real = [place for place, one in enumerate(ids) if one != self._pad]
+        return real[-1] + 1 if real else 1
+
+    def _padded(self, rows: Sequence[list[int]]) -> Any:
+        """`[B, A]` of any classifier."""
+        import torch
+
         width = max(len(row) for row in rows)
         ids = torch.full((len(rows), width), self._fill(rows), dtype=torch.long)
         mask = torch.zeros(len(rows), width, dtype=torch.long)
         for place, row in enumerate(rows):  # on the right, so that positions are those of the row alone
             ids[place, : len(row)] = torch.tensor(row, dtype=torch.long)
             mask[place, : len(row)] = 1
-        with torch.inference_mode():
-            out = self.model(input_ids=ids.to(self.device), attention_mask=mask.to(self.device))
-        logits = out.logits.float()
-        if self._outputs == 1:
-            return [float(value) for value in logits[:, 0]]
-        others = torch.tensor([place for place in range(self._outputs) if place != self._label], device=logits.device)
-        odds = logits[:, self._label] - logits[:, others].logsumexp(-1)
-        return [float(value) for value in odds]
+        out = self.model(input_ids=ids.to(self.device), attention_mask=mask.to(self.device))
+        return out.logits.float()
 
     def _fill(self, rows: Sequence[list[int]]) -> int:
         """The id that fills rows up.

@@ -327,7 +327,7 @@ def test_smollm2_is_named_by_the_file_it_was_made_from(policy: TransformersEngin
     assert policy.identity == "transformers:smollm2-135m-instruct@b179c9523d0e:float32"
 
 
-def test_what_many_requests_share_is_read_once(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_many_requests_share_is_read_once(tiny: Path) -> None:
     engine = made(tiny)
     long, short = turns("why? " * 20, "Because. " * 5), turns("who?", "Nobody.")
     requests = [
@@ -335,16 +335,48 @@ def test_what_many_requests_share_is_read_once(tiny: Path, monkeypatch: pytest.M
     ]
     apart = one_by_one(engine, requests)
     model, read = engine._model(), []
-    forward = model._forward
-    monkeypatch.setattr(
-        model, "_forward", lambda ids, mask, **more: read.append(ids.shape) or forward(ids, mask, **more)
-    )
-    together = model.answer([model.prepare(request) for request in requests])
-    assert [shape[0] for shape in read] == [2, 16], "two conversations, then what follows them"
+    model.model.model.embed_tokens.register_forward_hook(lambda _, given, out: read.append(given[0].numel()))
+    prepared = [model.prepare(request) for request in requests]
+    together = model.answer(prepared)
+    beginnings = {(*row.prompt, *row.continuation)[:end] for row in prepared for end in range(1, row.length + 1)}
+    assert read == [len(beginnings)], "each token that stands after the same tokens, once"
+    assert len(beginnings) < 0.25 * sum(row.length for row in prepared)
     for a, b in zip(together, apart, strict=True):
         assert a.values == pytest.approx(b.values, abs=1e-4) and a.prompt_tokens == b.prompt_tokens
     assert together[0].values == () and len(together[7].values) == 7
     assert together[1].values != pytest.approx(together[9].values, abs=1e-4), "the comparison can fail"
-    read.clear()
-    model.answer([model.prepare(Request("logprobs", continuation="x" * n)) for n in range(1, 8)])
-    assert len(read) == 1, "one token is not worth two passes"
+
+
+def test_a_model_that_cannot_be_read_in_packs_is_read_row_by_row(tiny: Path, tmp_path: Path) -> None:
+    from transformers import MambaConfig, MambaForCausalLM
+
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tiny)
+    torch.manual_seed(0)
+    model = MambaForCausalLM(
+        MambaConfig(
+            vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=2, state_size=4, bos_token_id=0,
+            eos_token_id=1, pad_token_id=1, initializer_range=0.4,
+        )
+    ).eval()  # fmt: skip
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    replies = ask_all(
+        made(tmp_path), [Request("logprobs", turns("hi"), continuation=text) for text in ("yes!", "", "n")]
+    )
+    for text, reply in zip(("yes!", "", "n"), replies, strict=True):
+        prompt = tokenizer("<s>user hi</s><s>assistant ", add_special_tokens=False).input_ids
+        ids = prompt + tokenizer(text, add_special_tokens=False).input_ids
+        with torch.no_grad():
+            logp = model(torch.tensor([ids])).logits[0].log_softmax(-1)
+        expected = [float(logp[place - 1, ids[place]]) for place in range(len(prompt), len(ids))]
+        assert reply.values == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_continuation_of_nothing_fails_alone(tiny: Path, tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(tiny, base)
+    (base / "chat_template.jinja").unlink()
+    nothing, something = (Request("logprobs", turns(text), continuation="x") for text in ("", "y"))
+    empty, full = ask_all(made(base), [nothing, something])
+    assert isinstance(empty, RequestError) and "no token before the continuation" in str(empty)
+    assert len(full.values) == 1

@@ -116,12 +116,28 @@ def test_a_batch_says_what_each_says_alone(tmp_path: Path, pad: str) -> None:
         cls_token=None, sep_token=None, pad_token=";" if pad == "the end of a turn" else "[PAD]"
     )
     tokenizer.chat_template = TEMPLATE
-    save_decoder(tmp_path, tokenizer, **({"pad_token_id": None} if pad == "none" else {}))
+    model = save_decoder(tmp_path, tokenizer, **({"pad_token_id": None} if pad == "none" else {}))
     engine = made(tmp_path)
     together = ask_all(engine, *((text,) for text in TEXTS))
     apart = [ask_all(engine, (text,))[0] for text in TEXTS]
     assert [one.values[0] for one in together] == pytest.approx([one.values[0] for one in apart], abs=1e-5)
     assert together[0].values != pytest.approx(together[1].values, abs=1e-3)
+    for text, reply in zip(TEXTS, together, strict=True):  # and what the model's own code says of a row alone
+        ids = tokenizer(f"u:hi;a:{text};", add_special_tokens=False, return_tensors="pt").input_ids
+        with torch.no_grad():
+            assert reply.values == pytest.approx(model(ids).logits[0].tolist(), abs=1e-5)
+
+
+def test_what_responses_begin_with_is_read_once(decoder: tuple[Path, Any]) -> None:
+    engine = made(decoder[0])
+    scorer, read = engine._model(), []
+    scorer.model.model.embed_tokens.register_forward_hook(lambda _, given, out: read.append(given[0].numel()))
+    rows = [scorer.answered(PROMPT, text) for text in TEXTS]
+    scorer.rewards(rows[:1])  # checked against the model's own forward pass first
+    read.clear()
+    values = scorer.rewards(rows)
+    assert read == [len({tuple(row[:end]) for row in rows for end in range(1, len(row) + 1)})]
+    assert values == pytest.approx([scorer.rewards([row])[0] for row in rows], abs=1e-5)
 
 
 def test_two_responses_follow_bradley_and_terry(decoder: tuple[Path, Any]) -> None:
