@@ -21,6 +21,16 @@ os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Tests marked `gpu` are skipped where there is none."""
+    if item.get_closest_marker("gpu") is None:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        pytest.skip("needs a GPU")
+
+
 @pytest.fixture(scope="session")
 def data_folder() -> Path:
     """Real preference data: PREFDATA_TEST_DATA, else the folder shared/data beside the checkout."""

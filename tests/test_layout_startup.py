@@ -29,7 +29,8 @@ HEAVY = [
 COMMANDS = [
     *([], ["run"], ["plan"], ["show"], ["sql"], ["export"], ["train"], ["report"], ["import"]),
     *(["recipes"], ["recipes", "show"], ["models"], ["models", "fetch"], ["cache"], ["cache", "stats"]),
-    *(["cache", "prune"], ["reparse"], ["serve"], ["compact"], ["erase"], ["verify"]),
+    *(["cache", "prune"], ["reparse"], ["serve"], ["compact"], ["erase"], ["verify"], ["losses"], ["losses", "show"]),
+    *(["evaluate"], ["score"]),
     *(["ui"], ["tasks"], ["tasks", "create"], ["tasks", "fields"], ["tasks", "show"]),
     *(["people"], ["people", "add"], ["people", "invite"], ["people", "reset"]),
     *(["labels"], ["labels", "pull"], ["labels", "hours"], ["labels", "backup"]),
@@ -92,7 +93,7 @@ def test_every_command_is_listed_here_and_shows_an_example() -> None:
 
     helps = walk(typer.main.get_command(app), [])
     assert sorted(helps) == sorted(" ".join(command) for command in COMMANDS)
-    groups = {"", "models", "cache", "recipes", "tasks", "people", "labels"}
+    groups = {"", "losses", "models", "cache", "recipes", "tasks", "people", "labels"}
     assert [name for name, said in helps.items() if name not in groups and "Example: `prefdata " not in said] == []
 
 

@@ -48,7 +48,9 @@ def export(
     out: Annotated[Path, typer.Option(help="The file to write.")],
     from_step: Annotated[str | None, typer.Option("--from", help="STEP or PIPELINE/STEP: only what it made.")] = None,
     view: Annotated[str, typer.Option(help="The named view whose drops hold beside main's.")] = "main",
-    template: Annotated[str | None, typer.Option(help="A model whose chat template makes the prompts.")] = None,
+    template: Annotated[
+        str | None, typer.Option(help="A model whose chat template makes the prompts; none: contents, joined.")
+    ] = None,
     ties: Annotated[bool, typer.Option("--ties", help="Write pairs of equal worth too, with p 0.5.")] = False,
     from_lists: Annotated[bool, typer.Option("--from-lists", help="unpaired: from winners and losers.")] = False,
 ) -> None:

@@ -14,18 +14,25 @@ from prefdata.cli.screen import errors, output
 
 def train(
     config: Annotated[Path | None, typer.Argument(help="A YAML file with any of the options.")] = None,
-    data: Annotated[Path | None, typer.Option(help="An exported Parquet file.")] = None,
+    data: Annotated[Path | None, typer.Option(help="An exported Parquet file, or a folder of a dataset.")] = None,
     model: Annotated[str | None, typer.Option(help="A folder, a hub id, or smollm2-135m-instruct.")] = None,
-    loss: Annotated[str | None, typer.Option(help="dpo, plackett-luce, or one of your plugins'.")] = None,
+    loss: Annotated[
+        str | None, typer.Option(help="dpo, plackett-luce, ... (prefdata losses), or one of your plugins'.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="The folder to write.")] = None,
     max_steps: Annotated[int | None, typer.Option("--steps", min=1, help="Optimiser steps.")] = None,
     lora: Annotated[int | None, typer.Option(min=0, help="Rank of the LoRA adapters; 0 trains all weights.")] = None,
+    reference: Annotated[
+        str | None, typer.Option(help="reference.parquet of an earlier run, or a model's folder.")
+    ] = None,
     plugin: Annotated[list[str] | None, typer.Option("--plugin", help="A Python file that registers losses.")] = None,
     sets: Annotated[
         list[str] | None, typer.Option("--set", help="Any other option, or one of the loss: key=value.")
     ] = None,
 ) -> None:
     """Train a model on an exported file, and write a folder that transformers loads.
+
+    A run that was interrupted goes on where it was when the same command is given again.
 
     Example: `prefdata train --data pairs.parquet --model smollm2-135m-instruct --loss dpo --out model`
     """
@@ -58,13 +65,18 @@ def train(
             problem = getattr(error, "problem", None) or error
             raise PrefdataError(f"--set {assignment}: the value is not YAML: {problem}") from error
     options = {"data": data, "model": model, "loss": loss, "out": out, "max_steps": max_steps, "lora": lora}
+    options["reference"] = reference
     given.update({key: value for key, value in options.items() if value is not None})
     if plugin:
-        given["plugins"] = [*given.get("plugins", ()), *plugin]
+        earlier = given.get("plugins") or ()
+        given["plugins"] = [*((earlier,) if isinstance(earlier, str) else earlier), *plugin]
     try:
         asked = TrainConfig.from_mapping(given, where)
         check_file(asked.data)
         asked = replace(asked, model=resolve(asked.model))
+        named = asked.reference is not None and not asked.reference.endswith(".parquet")
+        if named and not Path(str(asked.reference)).exists():
+            asked = replace(asked, reference=resolve(str(asked.reference)))
         result = run_training(asked, say=lambda line: errors.print(escape(line)))
     except TrainError as error:
         raise PrefdataError(str(error)) from error

@@ -98,7 +98,7 @@ def closure(dataset: Dataset, target: Target) -> Closure:
 
     A root prompt takes its group with it; a derived one what was derived from it and all that is about these. An
     annotator takes what it said with it, what is about that, preferences of its own, those whose rationale it wrote,
-    and the consensus and preferences that rest on nothing else.
+    those on which its numbers or votes are laid down, and the consensus and preferences that rest on nothing else.
 
     Raises:
         DataError: nothing is so called; names what is nearest.
@@ -165,13 +165,19 @@ def _collect(rows: pl.LazyFrame) -> pl.DataFrame:
 
 
 def _resting_on(dataset: Dataset, gone: Collection[str]) -> pl.DataFrame:
-    """Preferences that rest on annotations, all of which go."""
+    """Preferences that rest on annotations, all of which go, and those that lay down what one of them said.
+
+    A number among `values` may be one annotator's own word, and so may a share of few votes.
+    """
     rests_on = pl.col("annotation_ids")
-    rows = _named(dataset, "preferences", rests_on).filter(rests_on.list.len() > 0)
+    voted = pl.col("edges").list.eval(pl.element().struct.field("votes").is_not_null()).list.any()
+    laid = pl.col("values").is_not_null() | voted.fill_null(False)
+    rows = _named(dataset, "preferences", rests_on, laid.alias("laid")).filter(rests_on.list.len() > 0)
     if not gone:
         return rows.head(0).collect()
     every = pl.element().is_in(pl.Series(sorted(gone), dtype=pl.String).implode())
-    return _collect(rows.filter(rests_on.list.eval(every).list.all()))
+    goes = rests_on.list.eval(every)
+    return _collect(rows.filter(goes.list.all() | (pl.col("laid") & goes.list.any())).drop("laid"))
 
 
 def _only_theirs(dataset: Dataset, growing: _Growing) -> pl.DataFrame:

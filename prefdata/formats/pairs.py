@@ -9,7 +9,7 @@ import polars as pl
 from prefdata.errors import DataError
 from prefdata.formats.columns import PAIRS, PAIRS_DEFAULTS, complete_lists
 from prefdata.formats.lists import RANKED
-from prefdata.formats.template import NEEDS_TEMPLATE, ChatTemplate, single_user_text
+from prefdata.formats.template import NEEDS_TEMPLATE, Template, single_user_text
 from prefdata.formats.turns import answer_messages, changes_speaker, flattened
 
 
@@ -183,7 +183,7 @@ def distinct_edges(lists: pl.DataFrame, *, ties: bool) -> tuple[pl.DataFrame, pl
 
 
 def pairs_from_lists(
-    lists: pl.DataFrame, *, conversational: bool = False, template: ChatTemplate | None = None, ties: bool = False
+    lists: pl.DataFrame, *, conversational: bool = False, template: Template | None = None, ties: bool = False
 ) -> tuple[pl.DataFrame, Counter[str]]:
     """One row for each edge: the columns of `pairs`, optional ones only where some row fills them.
 
@@ -240,12 +240,15 @@ def _plain(
     texts: pl.DataFrame,
     edges: pl.DataFrame,
     sides: dict[str, pl.Series],
-    template: ChatTemplate | None,
+    template: Template | None,
 ) -> tuple[pl.Series, Counter[str]]:
     """Which edges the standard form can hold, and why it cannot hold the others."""
-    if template is not None:
-        return pl.Series([True]).new_from_index(0, edges.height), Counter()
-    alone = (single_user_text(frame).is_not_null() & frame["tools"].is_null()).gather(edges["row"])
+    everything = pl.Series([True]).new_from_index(0, edges.height)
+    if template is not None and template.holds_turns:
+        return everything, Counter()
+    alone = everything
+    if template is None:
+        alone = (single_user_text(frame).is_not_null() & frame["tools"].is_null()).gather(edges["row"])
     several = _either(changes_speaker(texts), sides)
     reasons = Counter({NEEDS_TEMPLATE: int((~alone).sum()), "several turns": int((alone & several).sum())})
     return alone & ~several, reasons
@@ -256,7 +259,7 @@ def _plain_texts(
     texts: pl.DataFrame,
     edges: pl.DataFrame,
     sides: dict[str, pl.Series],
-    template: ChatTemplate | None,
+    template: Template | None,
 ) -> list[pl.Series]:
     """prompt, chosen and rejected as texts; what stands between prompt and response joins the prompt.
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import polars as pl
 
 from prefdata.formats.columns import LISTS, polars_type
 from prefdata.formats.conversation import split_turns
+from prefdata.schema import Row
 
 _TURNS = pl.List(pl.Struct({"role": pl.String, "content": pl.String}))
 
@@ -51,6 +55,18 @@ def changes_speaker(texts: pl.DataFrame) -> pl.Series:
     return texts.select(pl.col("segments").list.eval(foreign).list.any().fill_null(False)).to_series()
 
 
+def trained_turns(text: str, segments: list[Mapping[str, Any]] | None) -> tuple[list[Row], bool]:
+    """The messages of a response up to the assistant's last, and whether something follows that.
+
+    A new message begins wherever the segments change role, whatever their kinds: a tool's output is no text of the
+    assistant's, and only in a turn of its own can a message say so. What follows the assistant's last turn cannot be
+    trained. A response without any turn of the assistant's is left as it is.
+    """
+    turns = split_turns(text, segments)
+    count = max((place + 1 for place, turn in enumerate(turns) if turn["role"] == "assistant"), default=len(turns))
+    return turns[:count], count < len(turns)
+
+
 def answer_messages(texts: pl.DataFrame) -> pl.Series:
     """Each response as a list of messages: one, or more where its segments change role."""
     one = texts.select(
@@ -59,7 +75,7 @@ def answer_messages(texts: pl.DataFrame) -> pl.Series:
     places = changes_speaker(texts).arg_true()
     if not len(places):
         return one
-    split = [split_turns(row["text"], row["segments"]) for row in texts[places].iter_rows(named=True)]
+    split = [trained_turns(row["text"], row["segments"])[0] for row in texts[places].iter_rows(named=True)]
     several = pl.DataFrame([places.cast(pl.Int64).alias("at"), pl.Series("several", split, dtype=_TURNS)])
     joined = pl.DataFrame([one, pl.int_range(len(one), eager=True).alias("at")]).join(
         several, on="at", how="left", maintain_order="left"

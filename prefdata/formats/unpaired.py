@@ -9,7 +9,7 @@ import polars as pl
 
 from prefdata.formats.columns import UNPAIRED, UNPAIRED_OPTIONAL
 from prefdata.formats.pairs import distinct_edges
-from prefdata.formats.template import NEEDS_TEMPLATE, ChatTemplate, single_user_text
+from prefdata.formats.template import NEEDS_TEMPLATE, Template, single_user_text
 from prefdata.formats.turns import answer_messages, changes_speaker
 
 SHUFFLED_BY = 20240607
@@ -20,7 +20,7 @@ def unpaired_from_lists(
     lists: pl.DataFrame,
     *,
     conversational: bool = False,
-    template: ChatTemplate | None = None,
+    template: Template | None = None,
     from_lists: bool = False,
 ) -> tuple[pl.DataFrame, Counter[str]]:
     """One row a response: the columns of `unpaired`, shuffled.
@@ -107,7 +107,7 @@ def _holdable(
     texts: pl.DataFrame,
     rows: pl.DataFrame,
     conversational: bool,
-    template: ChatTemplate | None,
+    template: Template | None,
     left_out: Counter[str],
 ) -> pl.DataFrame:
     """The rows that the form can hold."""
@@ -115,10 +115,12 @@ def _holdable(
         prefixed = texts["prefix"].is_not_null().gather(rows["at"])
         left_out["prefix"] = int(prefixed.sum())
         return rows.filter(~prefixed)
-    if template is not None:
+    if template is not None and template.holds_turns:
         return rows
-    alone = single_user_text(frame).is_not_null() & frame["tools"].is_null()
-    alone = alone.gather(texts["row"].gather(rows["at"]))
+    alone = pl.Series([True]).new_from_index(0, rows.height)
+    if template is None:
+        alone = single_user_text(frame).is_not_null() & frame["tools"].is_null()
+        alone = alone.gather(texts["row"].gather(rows["at"]))
     several = changes_speaker(texts).gather(rows["at"])
     left_out[NEEDS_TEMPLATE] = int((~alone).sum())
     left_out["several turns"] = int((alone & several).sum())

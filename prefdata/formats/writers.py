@@ -30,7 +30,7 @@ from prefdata.formats.pairs import pairs_from_lists
 from prefdata.formats.parquet import write_parquet
 from prefdata.formats.runs import Runs
 from prefdata.formats.source import suggestion
-from prefdata.formats.template import ChatTemplate
+from prefdata.formats.template import Template, find_template
 from prefdata.formats.ultrafeedback import ultrafeedback_from_lists
 from prefdata.formats.unpaired import unpaired_from_lists
 
@@ -63,7 +63,7 @@ class Asked:
         from_lists: unpaired: from the winners and losers of lists of other kinds too.
     """
 
-    template: ChatTemplate | None = None
+    template: Template | None = None
     ties: bool = False
     from_lists: bool = False
 
@@ -188,7 +188,7 @@ def write(
         format: a key of WRITERS.
         out: the file; replaced if it is there.
         template: the folder or name of a model whose chat template renders prompts and answers (`trl-pairs`,
-            `unpaired`).
+            `unpaired`), or none: their contents, joined by blank lines, for a base model.
         ties: write pairs with p = 0.5 too (the two forms of trl-pairs).
         from_lists: unpaired: from the winners and losers of lists of other kinds too.
         meta: further keys for the footer (commit, step, view), where they become `prefdata.commit` and so on.
@@ -206,7 +206,7 @@ def write(
         raise DataError(f"{out}: {problem}")
     if template is not None and not writer.templated:
         raise DataError(f"the format {format!r} holds messages, which take no --template; leave it out")
-    asked = Asked(ChatTemplate(template) if template is not None else None, ties, from_lists)
+    asked = Asked(find_template(template) if template is not None else None, ties, from_lists)
     frames: Iterable[pl.DataFrame] = [lists] if isinstance(lists, pl.DataFrame) else lists
     if not writer.order:
         frames = [all_lists(frames)]

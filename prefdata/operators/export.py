@@ -54,7 +54,8 @@ def export_view(
         view: the live tables.
         out: the file.
         format: one of `prefdata.formats.format_names`.
-        template: a model whose chat template makes the prompts of standard formats.
+        template: a model whose chat template makes the prompts of standard formats, or none: the contents of messages,
+            joined by blank lines, for a base model.
         ties: write pairs of equal worth too, with p 0.5.
         from_lists: `unpaired` only: take winners and losers of ranked lists.
         meta: footer metadata.
@@ -210,7 +211,9 @@ class Export(Sink):
 
     format: str = Field(description="trl-pairs, trl-pairs-conversational, lists, unpaired, ...")
     path: str = Field(description="File name, below the dataset's exports/.")
-    template: str | None = Field(None, description="A model whose chat template makes the prompts.")
+    template: str | None = Field(
+        None, description="A model whose chat template makes the prompts; none: contents, joined."
+    )
     ties: bool = Field(False, description="Write pairs of equal worth too.")
     from_lists: bool = Field(False, description="unpaired: take winners and losers of ranked lists.")
 

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from prefdata.dataset.parts import frame_of
 from prefdata.operators.evidence import EVIDENCE, ORDERING, VALID, Lists, directed, lists_of, pairs_within, selected
-from prefdata.operators.row_ids import array_of, json_of, json_text, row_ids
+from prefdata.operators.pair_rows import Beside, listed_of, members_of, preference_rows
+from prefdata.operators.pair_values import Numbers
 from prefdata.operators.same_text import content
 from prefdata.pipeline.registry import step
 from prefdata.pipeline.step import CONSENSUS, Context, TableStep
 from prefdata.schema import Row, make_id
 
-Rule = Literal["best_worst", "all_pairs", "adjacent", "best_vs_rest", "best_vs_random", "list"]
+Rule = Literal["best_worst", "all_pairs", "adjacent", "best_vs_rest", "best_vs_random", "list", "unpaired"]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 _SLACK = 1e-9
 """0.3 - 0.2 is a gap of 0.1, whatever binary fractions say."""
 
@@ -38,6 +40,9 @@ def preferences_from(
     aspects: Sequence[str] = (),
     annotators: Sequence[str] = (),
     direction: Mapping[str, int] | None = None,
+    only_consensus: bool = False,
+    threshold: float | None = None,
+    beside: Beside | None = None,
 ) -> tuple[pl.DataFrame, Counter[str]]:
     """Preferences from annotations of responses, and what gave none, counted by reason.
 
@@ -54,6 +59,9 @@ def preferences_from(
         aspects: see `Pair`.
         annotators: see `Pair`.
         direction: see `Pair`.
+        only_consensus: see `Pair`.
+        threshold: see `Pair`.
+        beside: what a preference says besides its order; nothing unless given.
 
     Returns:
         A frame of `preferences` with every column, and how many of what gave no pair: `invalid` (annotations without
@@ -61,39 +69,64 @@ def preferences_from(
         `max_per_prompt` (candidates for a preference).
 
     Raises:
-        DataError: a measure whose direction is not given.
+        DataError: a measure whose direction is not given, or values of several aspects.
     """
     reasons: Counter[str] = Counter()
     rows = selected(annotations, aspects=aspects, annotators=annotators).filter(pl.col("protocol").is_in(ORDERING))
     agreed = rows.filter(pl.col("source") == "consensus")["group_id"].unique()
-    rows = rows.filter((pl.col("source") == "consensus") | ~pl.col("group_id").is_in(agreed.implode()))
+    others = pl.lit(False) if only_consensus else ~pl.col("group_id").is_in(agreed.implode())
+    rows = rows.filter((pl.col("source") == "consensus") | others)
     rows = directed(rows, direction or {}, "pair")
     reasons["invalid"] = rows.height - rows.filter(VALID).height
     lists = lists_of(rows)
     entries = _ranked(lists, responses, reasons)
     sizes = np.bincount(entries["list"].to_numpy(), minlength=lists.heads.height).astype(np.int64)
-    shrunk = np.bincount(lists.entries["list"].to_numpy(), minlength=len(sizes)) > sizes
-    reasons["single"] = int(((sizes < 2) & ~shrunk).sum())
     starts = np.cumsum(sizes) - sizes
+    if rule == "unpaired":
+        which = np.flatnonzero(sizes)
+        members = members_of([], [starts[which], sizes[which]])
+        if threshold is not None:
+            entries = entries.with_columns(score=(pl.col("score") >= threshold).cast(pl.Float64))
+    else:
+        shrunk = np.bincount(lists.entries["list"].to_numpy(), minlength=len(sizes)) > sizes
+        reasons["single"] = int(((sizes < 2) & ~shrunk).sum())
+        first, last = _candidates(entries, sizes, starts, rule)
+        which = entries["list"].to_numpy()[first]
+        keep = _kept(lists, entries, first, last, which, (min_gap, ties, max_per_prompt), reasons)
+        which = which[keep]
+        members = members_of([first[keep], last[keep]], [starts[which], sizes[which]] if rule == "list" else None)
+    said = None
+    if beside is not None and beside.asked:
+        said = beside.columns(listed_of(lists, entries, which, members), annotations, rows)
+    return preference_rows(lists, entries, which, members, said, unpaired=rule == "unpaired"), +reasons
+
+
+def _kept(
+    lists: Lists,
+    entries: pl.DataFrame,
+    first: IntArray,
+    last: IntArray,
+    which: IntArray,
+    limits: tuple[float, Literal["drop", "keep"], int | None],
+    reasons: Counter[str],
+) -> BoolArray:
+    """Which candidates become preferences: no ties, wide enough gaps, not too many for one prompt."""
+    min_gap, ties, most = limits
     score = entries["score"].to_numpy()
-    first, last = _candidates(entries, sizes, starts, rule)
-    which = entries["list"].to_numpy()[first]
     gap = score[first] - score[last]
     # A choice says nothing within the chosen or within the rest: equal scores there are not a tie.
     silent = (lists.heads["protocol"].gather(which) == "choose").to_numpy() | (ties == "drop")
     tied = gap <= 0
-    keep = ~(tied & silent)
+    keep: BoolArray = ~(tied & silent)
     reasons["tie"] = int((~keep).sum())
     # The best come first, before the gap is looked at: a higher min_gap then makes no room for others.
-    over = _over(lists, entries, first, last, which, gap, keep, max_per_prompt)
+    over = _over(lists, entries, first, last, which, gap, keep, most)
     reasons["max_per_prompt"] = int(over.sum())
     keep &= ~over
     narrow = keep & ~tied & (gap < min_gap - _SLACK * max(1.0, abs(min_gap)))
     reasons["gap"] = int(narrow.sum())
     keep &= ~narrow
-    ends = [first[keep], last[keep]]
-    blocks = [starts[which[keep]], sizes[which[keep]]] if rule == "list" else None
-    return _rows(lists, entries, which[keep], _members(ends, blocks)), +reasons
+    return keep
 
 
 def _ranked(lists: Lists, responses: pl.DataFrame, reasons: Counter[str]) -> pl.DataFrame:
@@ -177,63 +210,6 @@ def _over(
     return over
 
 
-def _members(ends: list[IntArray], blocks: list[IntArray] | None) -> pl.DataFrame:
-    """Which entries each preference is of, in order: its two ends, or a block (start, size). Columns: row, entry."""
-    if blocks is None:
-        entry = np.stack(ends, axis=1).ravel()
-        return pl.DataFrame({"row": np.repeat(np.arange(len(ends[0])), 2), "entry": entry})
-    start, size = blocks
-    within = np.arange(size.sum()) - np.repeat(np.cumsum(size) - size, size)
-    return pl.DataFrame({"row": np.repeat(np.arange(len(size)), size), "entry": np.repeat(start, size) + within})
-
-
-def _rows(lists: Lists, entries: pl.DataFrame, which: IntArray, members: pl.DataFrame) -> pl.DataFrame:
-    """Rows of `preferences`, every column, named as `schema.preference` names them.
-
-    Args:
-        lists: that they are of.
-        entries: what `_ranked` returns.
-        which: the list of each.
-        members: see `_members`.
-    """
-    inner = ("target", "score", "annotation_ids", "own_prompt", "own_group")
-    of = members.with_columns(entries[name].gather(members["entry"]) for name in inner)
-    gathered = of.group_by("row", maintain_order=True).agg(
-        "own_prompt",
-        pl.col("own_group").first(),
-        response_ids="target",
-        scores="score",
-        annotation_ids=pl.col("annotation_ids").list.explode().unique().sort(),
-    )
-    alone = pl.col("prompt_id").is_null()  # each response was judged under its own prompt
-    joint = alone & (pl.col("own_prompt").list.n_unique() > 1)
-    rows = (
-        pl.concat([lists.heads.select(pl.all().gather(which)), gathered.drop("row")], how="horizontal")
-        .with_columns(
-            pl.when(joint).then("own_group").otherwise("group_id").alias("group_id"),
-            pl.when(alone & ~joint).then(pl.col("own_prompt").list.first()).otherwise("prompt_id").alias("prompt_id"),
-            kind=pl.when(joint).then(pl.lit("joint")).otherwise(pl.lit("conditional")),
-            prompt_ids=pl.when(joint).then("own_prompt"),
-            annotator=pl.when(pl.col("source") != "consensus").then("annotator"),
-        )
-        .with_columns(weight=pl.lit(1.0))
-    )
-    nothing = json_text(None)
-    said = array_of(json_of(pl.col("annotator")), nothing, json_of(pl.col("prompt_ids")), nothing, nothing)
-    ids = row_ids(
-        rows,
-        "preference",
-        json_of(pl.col("prompt_id")),
-        json_of(pl.col("response_ids")),
-        json_of(pl.col("kind")),
-        json_of(pl.col("aspect")),
-        json_of(pl.col("annotation_ids")),
-        said,
-        nothing,
-    )
-    return frame_of("preferences", rows.with_columns(ids.alias("preference_id")))
-
-
 def tell(reasons: Counter[str], context: Context) -> None:
     """Say what gave no pair."""
     without = ", ".join(f"{count} {reason}" for reason, count in sorted((+reasons).items()))
@@ -254,11 +230,32 @@ class Pair(TableStep):
     - `best_vs_rest`: the first against each other.
     - `best_vs_random`: the first against one of the worse, drawn by the hash of the two ids (UltraFeedback, binarised).
     - `list`: one preference of all, best first; equal scores state no order.
+    - `unpaired`: one preference of all in which each response stands alone, wanted (1) or not (0); one response is
+      enough. `threshold` says which score is wanted; without it the scores stay as they are, and more than one half
+      counts as wanted.
 
     In a group where an earlier step made a consensus only that is paired, else every other annotation, which then
     leaves its annotator on the preference. Two responses to one prompt with the same text (after whitespace is
     normalised) and media are never paired: the better one stays in the list. Nothing depends on values beyond their
-    order, but for `min_gap` and `max_per_prompt`.
+    order, but for `min_gap`, `max_per_prompt` and `threshold`.
+
+    `values`, `p` and `margin` lay down beside the order what some losses read (`prefdata losses` says which); the
+    exports carry it, and it is part of the ids. For `values` and `p` the annotations that a consensus was made from
+    are read beside it.
+
+    - `values: {NAME: ANNOTATOR}`: the number that this annotator gave each response, for example `{reward: "reward:*"}`
+      or `{helpful: {annotator: "judge:*", aspect: helpfulness}}`: the mean over all such annotations under the same
+      prompt, of comparisons (`protocol: compare`) the share of wins, null where there is none. Where there are several
+      aspects or protocols, name one. `labels: {factual: 0, wrong: 1}` reads labels, `number: position` the place (1, 2,
+      ...) at which a response was shown. A consensus counts under its own name only.
+    - `p: votes`: of each two responses the share of votes for the one that stands first, ties half, and how many votes
+      there are. Where a consensus is paired the votes are those of all annotations under its aspect (under any, where
+      nobody was asked about that one), else of what is paired; `voters` names the annotators that count. A ranking, a
+      choice and one annotator's scores are a vote on each two of their responses; the two orders of one comparison are
+      one vote; a comparison votes by its probability. What is no valid order does not vote, and nothing is smoothed. A
+      pair stays in its order even where most vote against it (p < 0.5), two responses of equal score get an edge where
+      somebody voted on them, and where nobody did p is null.
+    - `margin: scores`: the difference of the two scores.
     """
 
     reads: ClassVar[frozenset[str]] = frozenset({"annotations", CONSENSUS, "responses", "prompts"})
@@ -266,7 +263,7 @@ class Pair(TableStep):
     prefers_consensus: ClassVar[bool] = True
     ordered: ClassVar[bool] = False
     columns: ClassVar[Mapping[str, Sequence[str]]] = {
-        "annotations": EVIDENCE,
+        "annotations": (*EVIDENCE, "created_at"),
         "responses": ("prompt_id", "text", "media"),
         "prompts": (),
     }
@@ -285,6 +282,60 @@ class Pair(TableStep):
     direction: dict[str, Literal[1, -1]] = Field(
         default_factory=dict, description="For measures, by aspect: 1 more is better, -1 less is."
     )
+    only_consensus: bool = Field(
+        False,
+        description="Pair nothing but a consensus; so it is anyway where an earlier step makes one, unless `from` is "
+        "given.",
+    )
+    threshold: float | None = Field(
+        None, allow_inf_nan=False, description="unpaired: wanted from this score on; the scores as they are unless set."
+    )
+    values: dict[str, str | Numbers] = Field(
+        default_factory=dict,
+        description="Numbers for each response: {NAME: annotator (`*` stands for any text)}, or {NAME: {annotator, "
+        "aspect, protocol, labels: {LABEL: number}, number: score or position}}.",
+    )
+    p: Literal["votes"] | None = Field(None, description="votes: edges with the share of votes and their number.")
+    margin: Literal["scores"] | None = Field(None, description="scores: edges with the difference of the two scores.")
+    voters: tuple[str, ...] = Field((), description="p: votes: only these annotators vote (`*` stands for any text).")
+
+    @model_validator(mode="after")
+    def _acts(self) -> Self:
+        if self.rule == "unpaired":
+            given: dict[str, object] = {
+                "min_gap": self.min_gap,
+                "ties": self.ties == "keep",
+                "max_per_prompt": self.max_per_prompt,
+            }
+            given |= {"p": self.p, "margin": self.margin}
+            if wrong := [name for name, value in given.items() if value]:
+                raise ValueError(f"rule: unpaired makes no pairs, so {wrong[0]} does nothing: leave it out")
+        elif self.threshold is not None:
+            raise ValueError(f"threshold belongs to rule: unpaired; for {self.rule} it does nothing")
+        if self.voters and self.p is None:
+            raise ValueError("voters belongs to p: votes; without it, it does nothing")
+        if wrong := [name for name in self.values if not _NAME.fullmatch(name)]:
+            raise ValueError(
+                f"values: {wrong[0]!r} is no name; write letters, digits, _ and -, beginning with a letter"
+            )
+        return self
+
+    @property
+    def beside(self) -> Beside:
+        """What its preferences say besides their order."""
+        return Beside(self.values, self.p is not None, self.margin is not None, self.voters, self.direction)
+
+    def beside_consensus(self) -> Self | None:
+        """Votes and values are those of the annotations that the consensus was made from: they are read beside it."""
+        reads_them = bool(self.values) or self.p is not None
+        return self.model_copy(update={"only_consensus": True}) if reads_them else None
+
+    def resolved(self) -> dict[str, Any]:
+        """See `Step`. Without what is laid down beside the order a step is named as before there was any."""
+        fields = super().resolved()
+        own = ("only_consensus", "threshold", "values", "p", "margin", "voters")
+        silent = {name for name in own if fields[name] is None or fields[name] is False or fields[name] in ({}, [])}
+        return {name: value for name, value in fields.items() if name not in silent}
 
     def planned(self) -> Pair:
         """See `TableStep`: every pair that the rule could make."""
@@ -304,6 +355,9 @@ class Pair(TableStep):
             aspects=self.aspects,
             annotators=self.annotators,
             direction=self.direction,
+            only_consensus=self.only_consensus,
+            threshold=self.threshold,
+            beside=self.beside,
         )
         tell(reasons, context)
         return {"preferences": rows}

@@ -23,7 +23,9 @@ class PlannedPair(Pair):
         """The same step, with nothing left out for its gap."""
         # A list may turn out to be a pair, which is judged where longer ones are not.
         rule = "best_worst" if step.rule == "list" else step.rule
-        return cls.model_construct(**{**dict(step), "min_gap": 0.0, "rule": rule})
+        # What is laid down beside the order decides about no row, and made-up numbers would say nothing.
+        bare: dict[str, object] = {"values": {}, "p": None, "margin": None, "voters": ()}
+        return cls.model_construct(**{**dict(step), **bare, "min_gap": 0.0, "rule": rule})
 
     def run(self, tables: Mapping[str, pl.DataFrame], context: Context) -> Mapping[str, pl.DataFrame | list[Row]]:
         """The preferences, whatever the scores: made-up ones stand in their place."""

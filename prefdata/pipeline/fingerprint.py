@@ -42,8 +42,8 @@ def resolve(pipeline: Pipeline, engines: Mapping[str, Engine]) -> list[Resolved]
     what is read, and progress is noted for what was read.
     """
     made: list[Resolved] = []
-    for step in pipeline.steps:
-        reads = _reads(step, made)
+    for given in pipeline.steps:
+        step, reads = _reads(given, made)
         inputs = tuple(earlier.fingerprint for earlier in made if _feeds(earlier.step, step, reads))
         fields = _fields(step, engines)
         fingerprint = fingerprint_of(type(step), str(step.name), fields, inputs)
@@ -77,11 +77,13 @@ def _fields(step: Step, engines: Mapping[str, Engine]) -> dict[str, Any]:
     return fields
 
 
-def _reads(step: Step, earlier: list[Resolved]) -> frozenset[str]:
-    """What a step reads in its place: one that prefers a consensus reads nothing else where there is one."""
+def _reads(step: Step, earlier: list[Resolved]) -> tuple[Step, frozenset[str]]:
+    """The step, and what it reads in its place: one that prefers a consensus seldom reads more where there is one."""
     consensus = any(CONSENSUS in other.step.writes for other in earlier)
-    reads = step.inputs()
-    return reads - {"annotations"} if step.prefers_consensus and consensus and not step.from_ else reads
+    if not (step.prefers_consensus and consensus and not step.from_):
+        return step, step.inputs()
+    beside = step.beside_consensus()
+    return (step, step.inputs() - {"annotations"}) if beside is None else (beside, beside.inputs())
 
 
 def _feeds(earlier: Step, later: Step, reads: frozenset[str]) -> bool:

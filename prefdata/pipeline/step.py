@@ -125,6 +125,13 @@ class Step(BaseModel):
         """What it reads with these fields: `reads`, unless a field decides."""
         return self.reads
 
+    def beside_consensus(self) -> Self | None:
+        """Of a step that `prefers_consensus`: as it runs where there is one and it reads the other annotations too.
+
+        None: it reads no others there. A field may ask for what the consensus was made from.
+        """
+        return None
+
     def resolved(self) -> dict[str, Any]:
         """What goes into the fingerprint: fields, with the contents of files and cards in place of their names.
 

@@ -82,13 +82,19 @@ def _from_scores(lists: pl.DataFrame) -> pl.DataFrame:
 def _from_edges(lists: pl.DataFrame) -> pl.DataFrame:
     stated = lists.filter(pl.col("edges").is_not_null()).explode("edges").filter(pl.col("edges").is_not_null())
     edge = pl.col("edges").struct
+    # Where most votes are against the order, the better side is the one they are for, as in an export of pairs.
+    turned = edge.field("p").fill_null(1.0) < 0.5
+    sides = [
+        pl.when(turned).then(edge.field(other)).otherwise(edge.field(side))
+        for side, other in (("winner", "loser"), ("loser", "winner"))
+    ]
     scores = [pl.col("scores").list.get(edge.field(side), null_on_oob=True) for side in ("winner", "loser")]
     return stated.select(
         "preference_id",
         "prompt_id",
         "aspect",
-        a=pl.col("response_ids").list.get(edge.field("winner")),
-        b=pl.col("response_ids").list.get(edge.field("loser")),
+        a=pl.col("response_ids").list.get(sides[0]),
+        b=pl.col("response_ids").list.get(sides[1]),
         gap=(scores[0] - scores[1]).abs(),
         tie=edge.field("p").fill_null(1.0).sub(0.5).abs() < TIE,
     ).cast(_SCHEMA)

@@ -11,6 +11,7 @@ from prefdata.stats.alpha import Level, Reliability, alpha_interval, krippendorf
 from prefdata.stats.bradley_terry import DEFAULT_PRIOR, BradleyTerry, bradley_terry, bradley_terry_batch
 from prefdata.stats.correlation import kendall_tau_b, midranks, spearman
 from prefdata.stats.intervals import bootstrap_interval, wilson_interval
+from prefdata.stats.label_noise import estimate_reliability, label_posterior, next_reliability
 from prefdata.stats.resampling import Draws, paired_difference
 from prefdata.stats.stopping import Remaining, remaining, units_needed
 
@@ -27,12 +28,15 @@ __all__ = [
     "bradley_terry",
     "bradley_terry_batch",
     "cohen_kappa",
+    "estimate_reliability",
     "kappa_interval",
     "kappas",
     "kendall_tau_b",
     "krippendorff_alpha",
+    "label_posterior",
     "mean_agreement",
     "midranks",
+    "next_reliability",
     "order_agreement",
     "paired_difference",
     "reliability",

@@ -8,9 +8,10 @@ A loss of one's own is a function in a file that `TrainConfig.plugins` names:
     from prefdata.train import loss
 
     @loss("hinge")
-    def hinge(lp, ref, batch, *, beta=0.1):
-        win, lose = batch.sides(lp - ref)
-        return batch.mean_over_edges((1 - beta * (win - lose)).clamp(min=0))
+    def hinge(pair, *, beta=0.1):
+        return (1 - beta * (pair.win.ratio - pair.lose.ratio)).clamp(min=0)
+
+The same from a command line, where nothing but torch and transformers is installed: `python -m prefdata.train --help`.
 """
 
 from importlib import import_module
@@ -19,15 +20,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from prefdata.train.config import TrainConfig
     from prefdata.train.errors import TrainError
-    from prefdata.train.loop import Result, train
+    from prefdata.train.loop import train
     from prefdata.train.losses import LOSSES, Batch, loss
+    from prefdata.train.run import Result
 
 __all__ = ["LOSSES", "Batch", "Result", "TrainConfig", "TrainError", "loss", "train"]
 
 _HOMES = {
     "LOSSES": "losses",
     "Batch": "losses",
-    "Result": "loop",
+    "Result": "run",
     "TrainConfig": "config",
     "TrainError": "errors",
     "loss": "losses",

@@ -1,4 +1,7 @@
-"""What a training run is told: `TrainConfig`, its defaults, and its refusals."""
+"""What a training run is told: `TrainConfig`, its defaults, and its refusals.
+
+Every field either acts or is refused, whatever the others say: one that would change nothing is somebody's mistake.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,18 @@ from typing import Any
 from prefdata.train.errors import TrainError, nearest
 from prefdata.train.losses import LOSSES
 
-SCHEDULES = ("linear", "cosine", "constant")
-OVERLONG = ("drop", "truncate", "error")
+CHOICES: dict[str, tuple[str, ...]] = {
+    "schedule": ("linear", "cosine", "constant"),
+    "template": ("auto", "none"),
+    "overlong": ("drop", "truncate", "error"),
+    "precision": ("auto", "fp32", "bf16"),
+    "quantize": ("none", "4bit"),
+    "attention": ("auto", "sdpa", "flex"),
+    "distributed": ("auto", "ddp", "fsdp2"),
+}
+LORA_ALPHA = 16.0
+NO_PART_OF_THE_RUN = ("out", "log_every", "resume", "tensorboard", "save_every", "distributed")
+"""Fields that change nothing in what is computed: a run goes on where only they differ."""
 
 
 @dataclass(frozen=True)
@@ -23,28 +36,50 @@ class TrainConfig:
     """One training run.
 
     Attributes:
-        data: an exported Parquet file: `lists`, `trl-pairs` or `trl-pairs-conversational`.
-        model: a folder or a hub id, with safetensors and a tokenizer.
+        data: an exported Parquet file, another in TRL's columns, or a Hugging Face dataset folder.
+        model: a folder or a hub id, with safetensors and a tokenizer; a folder of LoRA adapters is merged into its base
+            model, and training (and the reference) starts from there.
         out: the folder to write. It may exist only if it is empty or an earlier run's, which is then replaced.
         loss: a name in `LOSSES`.
         beta: the loss's beta; null: the loss's own default.
         loss_options: further options of the loss, by name.
         plugins: Python files of yours that register losses.
+        reference: what the policy is held to. Null: the policy as it starts. A Parquet file of an earlier run
+            (`DIR/reference.parquet`): log-probabilities of that same start, of which only the missing ones are
+            computed. A model folder: another model.
         max_steps: optimiser steps; the data are gone through as often as that takes. Null: `epochs` decides.
-        epochs: times that the data are gone through.
-        batch_size: lists in one optimiser step.
-        micro_batch_size: lists in one forward pass. Changes memory and speed, not the gradient.
+        epochs: times that the data are gone through; null: 1, unless `max_steps` decides.
+        batch_size: lists in one optimiser step, over all processes.
+        pack_tokens: tokens in one forward pass; null: 2,048 on a CPU, 16,384 on a GPU. A longer list has a pass of its
+            own. Changes memory and speed, not the gradient.
         learning_rate: the peak; null: 5e-5 with LoRA, 1e-6 without.
         schedule: linear or cosine to zero, or constant.
         warmup: the share of the steps over which the learning rate rises; 0 to 1.
         weight_decay: AdamW's.
         max_grad_norm: gradients are scaled down to this norm; 0: never.
         lora: the rank of LoRA adapters on all linear layers but the head; 0: train all weights.
-        lora_alpha: adapters are scaled by lora_alpha / lora.
+        lora_alpha: adapters are scaled by lora_alpha / lora; null: 16.
+        quantize: none, or 4bit: the frozen weights in NF4, with LoRA on a GPU (needs bitsandbytes).
+        precision: of the computation: fp32, bf16 (autocast; weights stay fp32), or auto: bf16 on a GPU, fp32 elsewhere.
+        gradient_checkpointing: compute activations again in the backward pass: less memory, a third more time.
+        attention: sdpa (an explicit mask), flex (FlexAttention, a GPU), or auto: flex where it can be had.
+        distributed: how several processes (torchrun, accelerate launch) work together: ddp (each holds all weights),
+            fsdp2 (weights are split between them), or auto: ddp.
         max_length: tokens of a prompt and its longest response.
+        template: auto: messages go through the model's chat template. none: a base model reads their contents, joined
+            by blank lines as the engines join them, and an end-of-sequence token ends each response.
         overlong: what becomes of a longer list: drop; truncate (its responses, all at the same place); error.
+        rationale_template: the prompt of a rationale, for losses that read some: a text with {prompt}, {first} and
+            {second}; null: the trainer's own.
+        eval_every: steps between two looks at the held-out lists; 0: before and after training only.
+        early_stopping: stop once that many looks in a row brought no better held-out accuracy, and keep the weights of
+            the best; 0: never.
+        save_every: steps between two checkpoints; 0: none.
+        resume: auto (go on where the same command was interrupted), never (start over), or the path of a checkpoint.
         seed: of the adapters' start and the order of the lists.
+        deterministic: only algorithms that give the same bits each time (slower on a GPU).
         log_every: steps between two lines on the screen; metrics.jsonl has every step.
+        tensorboard: also write the metrics for TensorBoard, to DIR/tensorboard.
         device: auto (a GPU if there is one), cpu, cuda, cuda:1, mps, ...
     """
 
@@ -55,30 +90,45 @@ class TrainConfig:
     beta: float | None = None
     loss_options: Mapping[str, Any] = field(default_factory=dict)
     plugins: tuple[str, ...] = ()
+    reference: str | None = None
     max_steps: int | None = None
-    epochs: int = 1
+    epochs: int | None = None
     batch_size: int = 8
-    micro_batch_size: int = 2
+    pack_tokens: int | None = None
     learning_rate: float | None = None
     schedule: str = "linear"
     warmup: float = 0.1
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
     lora: int = 8
-    lora_alpha: float = 16.0
+    lora_alpha: float | None = None
+    quantize: str = "none"
+    precision: str = "auto"
+    gradient_checkpointing: bool = False
+    attention: str = "auto"
+    distributed: str = "auto"
     max_length: int = 1024
+    template: str = "auto"
     overlong: str = "drop"
+    rationale_template: str | None = None
+    eval_every: int = 0
+    early_stopping: int = 0
+    save_every: int = 50
+    resume: str = "auto"
     seed: int = 0
+    deterministic: bool = False
     log_every: int = 1
+    tensorboard: bool = False
     device: str = "auto"
 
     def __post_init__(self) -> None:
         """Refuse what cannot be trained with, in a sentence."""
         self._settle_types()
-        for name in ("max_steps", "epochs", "batch_size", "micro_batch_size", "log_every"):
+        for name in ("max_steps", "epochs", "batch_size", "log_every"):
             self._check_range(name, whole=True, low=1)
-        self._check_range("max_length", whole=True, low=2)
-        for name in ("lora", "seed"):
+        for name in ("max_length", "pack_tokens"):
+            self._check_range(name, whole=True, low=2)
+        for name in ("lora", "seed", "eval_every", "early_stopping", "save_every"):
             self._check_range(name, whole=True, low=0)
         for name in ("weight_decay", "max_grad_norm", "warmup"):
             self._check_range(name, low=0)
@@ -86,10 +136,14 @@ class TrainConfig:
             self._check_range(name, low=0, above=True)
         if self.warmup > 1:
             raise TrainError(f"warmup is a share of the steps from 0 to 1, not {self.warmup}")
-        for name, allowed in (("schedule", SCHEDULES), ("overlong", OVERLONG)):
+        for name, allowed in CHOICES.items():
             value = getattr(self, name)
             if value not in allowed:
                 raise TrainError(f"{name} is one of {', '.join(allowed)}, not {value!r}{nearest(str(value), allowed)}")
+        for name in ("gradient_checkpointing", "deterministic", "tensorboard"):
+            if not isinstance(getattr(self, name), bool):
+                raise TrainError(f"{name} is true or false, not {getattr(self, name)!r}")
+        self._check_together()
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any], where: str = "train") -> TrainConfig:
@@ -145,22 +199,45 @@ class TrainConfig:
             if not isinstance(value, str | Path) or not str(value):
                 raise TrainError(f"{name} is a path, not {value!r}")
             object.__setattr__(self, name, Path(value))
-        object.__setattr__(self, "model", str(self.model))
+        for name in ("model", "loss", "resume", "reference", "device"):
+            value = getattr(self, name)
+            if value is None and name == "reference":
+                continue
+            if not isinstance(value, str | Path) or not str(value):
+                raise TrainError(f"{name} is a text, not {value!r}")
+            object.__setattr__(self, name, str(value))
+        if self.rationale_template is not None and not isinstance(self.rationale_template, str):
+            raise TrainError(f"rationale_template is a text, not {self.rationale_template!r}")
         plugins: Any = self.plugins
         files = (plugins,) if isinstance(plugins, str | Path) else plugins
+        if not isinstance(files, list | tuple) or not all(isinstance(file, str | Path) for file in files):
+            raise TrainError(f"plugins is a list of Python files, not {plugins!r}")
         object.__setattr__(self, "plugins", tuple(str(file) for file in files))
         if not isinstance(self.loss_options, Mapping):
             raise TrainError(f"loss_options maps names to values, it is not {self.loss_options!r}")
 
     def _check_range(self, name: str, *, low: float, whole: bool = False, above: bool = False) -> None:
         value = getattr(self, name)
-        if value is None and name in ("max_steps", "beta", "learning_rate"):
+        nullable = ("max_steps", "epochs", "pack_tokens", "beta", "learning_rate", "lora_alpha")
+        if value is None and name in nullable:
             return
         kind = "a whole number" if whole else "a number"
         bound = f"above {low}" if above else f"of at least {low}"
         right_type = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
         if not right_type or not math.isfinite(value) or value < low or (above and value == low):
             raise TrainError(f"{name} is {kind} {bound}, not {value!r}")
+
+    def _check_together(self) -> None:
+        if self.max_steps is not None and self.epochs is not None:
+            raise TrainError("max_steps and epochs both say how long to train: give one of them")
+        if self.beta is not None and "beta" in self.loss_options:
+            raise TrainError("beta and loss_options.beta are one option: give one of them")
+        if not self.lora and self.lora_alpha is not None:
+            raise TrainError("lora_alpha scales LoRA adapters, and lora is 0: leave it out, or set lora")
+        if not self.lora and self.quantize != "none":
+            raise TrainError("quantised weights cannot be trained: quantize goes with LoRA adapters, and lora is 0")
+        if self.early_stopping and not self.eval_every:
+            raise TrainError("early_stopping counts looks at the held-out lists: set eval_every to the steps between")
 
 
 def _with_loss_options(mapping: Mapping[str, Any], known: list[str], where: str) -> dict[str, Any]:
@@ -174,7 +251,8 @@ def _with_loss_options(mapping: Mapping[str, Any], known: list[str], where: str)
     if not others:
         return fields_given
     plugins = mapping.get("plugins") or ()
-    load_plugins((plugins,) if isinstance(plugins, str) else tuple(map(str, plugins)))
+    if isinstance(plugins, str | list | tuple):  # anything else is refused by the field
+        load_plugins((plugins,) if isinstance(plugins, str) else tuple(map(str, plugins)))
     loss = str(mapping.get("loss") or TrainConfig.loss)
     takes = list(LOSSES[loss].options) if loss in LOSSES else []
     options: dict[str, Any] = {}

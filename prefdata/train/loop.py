@@ -1,70 +1,52 @@
-"""The training loop: from a Parquet file and a model to a trained model's folder.
+"""The training loop: from a file of preferences and a model to a trained model's folder.
 
-`train` reads from top to bottom. What it leaves out for now: several processes, packing, a reference cache between
-runs, resuming, gradient checkpointing, quantised weights.
+`train` reads from top to bottom, and nothing in it asks for a loss's name. One process and several do the same: what
+counts in a step is settled from the data before any of its passes, and every pass adds its part.
 """
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
-import json
+import contextlib
 import math
-import platform
+import os
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from prefdata.train.batch import MicroBatch, collate
+from prefdata.train.card import model_card, write_manifest
+from prefdata.train.checkpoint import Checkpoints, Found
 from prefdata.train.config import TrainConfig, load_plugins
 from prefdata.train.data import PreferenceData, read_preferences
+from prefdata.train.devices import connect
+from prefdata.train.encoder import Encoder
 from prefdata.train.errors import TrainError
-from prefdata.train.losses import LossSpec, find_loss
-from prefdata.train.metrics import HeldOut, StepMetrics, held_out
-from prefdata.train.model import MANIFEST, METRICS, Policy, load_policy, save_policy, working_folder
-from prefdata.train.tokens import Encoder, Tokenised, TokenList, tokenise
+from prefdata.train.folder import CHECKPOINTS, METRICS, cut_metrics, digest_of, take_over, working_folder
+from prefdata.train.log import metrics_log
+from prefdata.train.losses import Memory, Outputs, find_loss
+from prefdata.train.metrics import Displacement, HeldOut, StepMetrics
+from prefdata.train.model import load_policy, save_policy, settle_padding
+from prefdata.train.needs import check_ranges
+from prefdata.train.plan import rate_factor
+from prefdata.train.run import Progress, Result, Run, counts_of, is_own_reference, prepared
+from prefdata.train.scoring import mismatched, score_held_out
+from prefdata.train.screen import Screen
+from prefdata.train.throughput import COUNTED, Speed, count_tokens
+from prefdata.train.tokens import Tokenised, tokenise
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    import torch
 
 Say = Callable[[str], None]
-Step = list[list[int]]
-"""The micro-batches of one optimiser step, each a list of places in the training lists."""
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What a run came to.
-
-    Attributes:
-        out: the model's folder. It holds `metrics.jsonl` (one row a step) and the manifest `train.json` too.
-        steps: optimiser steps.
-        first_loss: at step 0, before any update: log 2 for DPO.
-        last_loss: at the last step, on its own batch.
-        before: held-out accuracies before training; null without held-out lists.
-        after: held-out accuracies after it.
-        counts: lists read, trained on, held out, truncated, and left out by reason.
-        seconds: of the whole run.
-    """
-
-    out: Path
-    steps: int
-    first_loss: float
-    last_loss: float
-    before: HeldOut | None
-    after: HeldOut | None
-    counts: dict[str, Any]
-    seconds: float
 
 
 def train(config: TrainConfig, say: Say = print) -> Result:
     """Train a model on preference lists.
 
-    The reference is the policy before the first step: its log-probabilities are computed once, in the very
-    micro-batches that training reads, so that the first loss is exact (log 2, log K!).
+    The reference is the policy before the first step unless another is named: its log-probabilities are computed
+    once, in the very packs that training reads, so that the first loss is exact (log 2, log K!).
 
     Args:
         config: what to do.
@@ -73,68 +55,89 @@ def train(config: TrainConfig, say: Say = print) -> Result:
     Raises:
         TrainError: something cannot be used; the message says what to change.
     """
-    import torch
-
     began = time.monotonic()
     load_plugins(config.plugins)
     loss = find_loss(config.loss)
     options = loss.checked_options(config.given_loss_options, "train")
+    needed = loss.needed(options)
+    _refuse_what_cannot_act(config, needed)
     data = read_preferences(config.data)
-    _check_split(data, say)
-    with working_folder(config.out) as folder:
-        torch.manual_seed(config.seed)
-        policy = load_policy(config)
-        encoder = Encoder(policy.tokenizer, config.model, templated=data.templated)
-        lists = tokenise(data, encoder, loss.reads, max_length=config.max_length, overlong=config.overlong)
-        counts = _counts(data, lists)
-        _describe(config, data, counts, policy, say)
-        _remark_on_plain_texts(config, encoder, lists.training[0], say)
-        plan = plan_steps(len(lists.training), config)
-        reference = reference_logprobs(policy, lists.training, plan, say)
-        held_out_ref = score(policy, lists.held_out, config.micro_batch_size)
-        before = held_out(lists.held_out, held_out_ref, held_out_ref) if lists.held_out else None
-        _say_held_out("before", before, say)
+    check_ranges(data, loss.ranges(options))
+    devices = connect(config)
+    screen = Screen(say if devices.main else lambda _: None, config.log_every)
+    _check_split(data, screen)
+    try:
+        with (
+            deterministic(config.deterministic),
+            working_folder(config.out, devices, resume=config.resume != "never") as folder,
+        ):
+            policy = load_policy(config, devices, loss.outputs(options))
+            encoder = Encoder(policy.tokenizer, config.model, templated=data.templated, template=config.template)
+            lists = _tokenise(config, data, encoder, needed)
+            if policy.outputs:
+                rows = (row for entry in (*lists.training, *lists.held_out) for row in entry.rows)
+                settle_padding(policy, {token for row in rows for token in row.tokens})
+            counts = counts_of(data, lists)
+            screen.describe(config, data.path, data.format, counts, policy)
+            screen.remark_on_plain_texts(config, encoder, lists.training[0])
+            digest = digest_of(data.path)
+            run = prepared(config, devices, policy, loss, options, needed, lists, folder, digest, screen)
+            before = _look(run, unchanged=is_own_reference(config))
+            screen.held_out("before", before)
+            if config.early_stopping and (before is None or before.score is None):
+                raise TrainError(
+                    "early_stopping compares held-out accuracies, and no held-out list has a better and a worse "
+                    "response: give the data a split, or set early_stopping to 0"
+                )
 
-        losses = optimise(config, policy, loss, options, lists.training, plan, reference, folder / METRICS, say)
+            progress = optimise(run)
 
-        held_out_lp = score(policy, lists.held_out, config.micro_batch_size)
-        after = held_out(lists.held_out, held_out_lp, held_out_ref) if lists.held_out else None
-        _say_held_out("after", after, say)
-        save_policy(policy, folder)
-        result = Result(config.out, len(plan), losses[0], losses[-1], before, after, counts, time.monotonic() - began)
-        manifest = _manifest(config, options, data, result, policy)
-        (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    say(f"{config.out}: model, {METRICS}, {MANIFEST} ({result.seconds:.0f} s)")
+            after = _look(run)
+            screen.held_out("after", after)
+            save_policy(policy, config, folder)
+            result = Result(
+                out=config.out,
+                steps=progress.step,
+                first_loss=progress.losses[0],
+                last_loss=progress.losses[-1],
+                before=before,
+                after=after,
+                kept_step=progress.step if progress.best is None else progress.best_step,
+                counts=counts,
+                seconds=time.monotonic() - began,
+            )
+            if devices.main:
+                manifest = write_manifest(folder, config, loss, options, data, digest, result, policy)
+                (folder / "README.md").write_text(model_card(manifest), encoding="utf-8")
+        screen(f"{config.out}: model, {METRICS}, manifest.json ({result.seconds:.0f} s)")
+    finally:
+        devices.close()
     return result
 
 
-def optimise(
-    config: TrainConfig,
-    policy: Policy,
-    loss: LossSpec,
-    options: dict[str, Any],
-    lists: Sequence[TokenList],
-    plan: Sequence[Step],
-    reference: Sequence[Tensor | None],
-    metrics: Path,
-    say: Say,
-) -> list[float]:
-    """Take the planned steps; returns the loss at each.
+def optimise(run: Run) -> Progress:
+    """Take the planned steps, from the last checkpoint on where there is one.
 
     Raises:
-        TrainError: a loss or a gradient is not finite.
+        TrainError: a loss or a gradient is not finite; a checkpoint cannot be used.
     """
     import torch
 
-    weights = policy.trained()
-    optimiser = torch.optim.AdamW(weights, lr=0.0, weight_decay=config.weight_decay)
-    losses: list[float] = []
-    with metrics.open("w", encoding="utf-8") as log:
-        for step, micro_batches in enumerate(plan):
-            began = time.monotonic()
-            rate = config.peak_learning_rate * rate_factor(step, len(plan), config.warmup, config.schedule)
-            value, tokens, gathered = accumulate(policy, loss, options, lists, micro_batches, reference)
-            norm = float(torch.nn.utils.clip_grad_norm_(weights, config.max_grad_norm or math.inf))
+    config, devices = run.config, run.devices
+    weights = run.policy.trained()
+    fused = devices.device.type == "cuda"  # one kernel for many weights
+    optimiser = torch.optim.AdamW(weights, lr=0.0, weight_decay=config.weight_decay, fused=fused)
+    checkpoints = Checkpoints(run.folder / CHECKPOINTS, devices)
+    progress = _resumed(run, checkpoints, optimiser)
+    speed = Speed(run.policy)
+    displacement = Displacement(run.options)
+    with metrics_log(run, progress.step) as write:
+        while progress.step < len(run.plan):
+            step, began = progress.step, time.monotonic()
+            rate = config.peak_learning_rate * rate_factor(step, len(run.plan), config.warmup, config.schedule)
+            terms, counted, gathered, progress.memory = accumulate(run, step, progress.memory)
+            value = math.fsum(terms.values())
+            norm = devices.clip(weights, config.max_grad_norm)
             if not math.isfinite(value) or not math.isfinite(norm):
                 raise TrainError(
                     f"step {step}: the loss is {value} and the gradient's norm {norm}: lower learning_rate, or look at "
@@ -144,205 +147,204 @@ def optimise(
                 group["lr"] = rate
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
-            losses.append(value)
+            progress.step += 1
+            progress.losses = [*progress.losses[:1], value]
             seconds = time.monotonic() - began
-            row = {"step": step, "loss": value, "lr": rate, "grad_norm": norm, **gathered.as_dict()}
-            row |= {"lists": sum(map(len, micro_batches)), "tokens": tokens}
-            row |= {"seconds": seconds, "tokens_per_s": tokens / seconds}
-            log.write(json.dumps(row) + "\n")
-            log.flush()
-            if step % config.log_every == 0 or step == len(plan) - 1:
-                say(_line(row, len(plan)))
-    return losses
+            row: dict[str, Any] = {"step": step, "loss": value, "lr": rate, "grad_norm": norm}
+            row |= gathered.as_dict(reference=run.reference is not None)
+            row |= {"terms": terms, "lists": len(run.plan[step]), **counted, "seconds": seconds}
+            row |= speed.of(counted, seconds)
+            _look_now_and_then(run, progress, checkpoints, row)
+            write(row)
+            run.screen.step(row, len(run.plan))
+            if warning := displacement.warning(row):
+                run.screen(f"warning: {warning}")
+            if config.early_stopping and progress.looks >= config.early_stopping:
+                run.screen(f"stopped: {progress.looks} looks brought nothing better than {progress.best:.3f}")
+                break
+            if config.save_every and progress.step % config.save_every == 0 and progress.step < len(run.plan):
+                checkpoints.save(progress.step, run.policy, optimiser, progress.as_dict(run.fingerprint))
+    if progress.best is not None and progress.best_step < progress.step:
+        checkpoints.load_best(progress.best_step, run.policy)
+        run.screen(f"the weights after {progress.best_step} steps are kept, with {progress.best:.3f} on held-out lists")
+    return progress
 
 
 def accumulate(
-    policy: Policy,
-    loss: LossSpec,
-    options: dict[str, Any],
-    lists: Sequence[TokenList],
-    micro_batches: Step,
-    reference: Sequence[Tensor | None],
-) -> tuple[float, int, StepMetrics]:
-    """Add one step's gradients to the weights, micro-batch by micro-batch.
+    run: Run, step: int, memory: Mapping[str, Any]
+) -> tuple[dict[str, float], dict[str, Any], StepMetrics, dict[str, Any]]:
+    """Add one step's gradients to the weights, pass by pass.
+
+    Each pass adds its weighted sum over the mass of the whole step, which the data alone give: so passes of unlike
+    size, and processes, need no average, and no order of them changes the gradient.
 
     Returns:
-        The loss over the whole batch, the tokens that went through the policy (padding not counted), and the metrics.
+        Each term of the loss over the whole step, what was counted, the metrics, and the loss's next memory.
     """
     import torch
 
-    micros = [policy.collate([lists[place] for place in places]) for places in micro_batches]
-    masses = [loss.mass(micro.batch) for micro in micros]
-    whole = torch.stack(masses).sum()
-    value, tokens, gathered = 0.0, 0, StepMetrics()
-    for micro, mass, places in zip(micros, masses, micro_batches, strict=True):
-        lp = policy.logprobs(micro)
-        ref = stack_reference(reference, places, lp)
-        # Weighted by what stands in it, not by one over their number: micro-batches differ in edges and weights.
-        part = loss(lp, ref, micro.batch, **options) * (mass / whole)
-        part.backward()
-        value += float(part.detach())
-        tokens += int(micro.rows.attention_mask.sum())
-        gathered.add(lp, ref, micro.batch)
-    return value, tokens, gathered
+    devices, loss, options = run.devices, run.loss, run.options
+    packs = run.packs(step)
+    shared = devices.share(packs, [sum(entry.size for entry in one) for one in packs])
+    alone = loss.over == "responses"
+    micros = [(collate(lists, alone=alone, values=run.values), counts) for lists, counts in shared]
+    masses: dict[str, float] = {}
+    for micro, counts in micros:
+        for name, mass in loss.masses(micro.batch, options).items():
+            masses[name] = masses.get(name, 0.0) + float(mass) * counts
+    masses = devices.total(masses)
+    drawn = _mismatched(run, step)
+    terms, counted = dict.fromkeys(masses, 0.0), dict.fromkeys(COUNTED, 0)
+    done: list[tuple[MicroBatch, Outputs, Any, dict[str, torch.Tensor]]] = []
+    observed: list[dict[str, list[float]]] = []
+    for micro, counts in [(micro.to(devices.device), counts) for micro, counts in micros]:
+        heard = Memory(memory, step=step, steps=len(run.plan))
+        outputs, tokens = _outputs(run, micro, drawn)
+        sums = loss.sums(outputs, micro.batch, options, heard)
+        parts = {name: total / masses[name] if masses[name] else total * 0.0 for name, total in sums.items()}
+        # A pass that only keeps other processes company goes through the same layers, for nothing.
+        whole = torch.stack(list(parts.values())).sum() * float(counts)
+        whole.backward()
+        if counts:
+            done.append((micro, _read_later(outputs), tokens, {name: part.detach() for name, part in parts.items()}))
+            observed.append(heard.observed)
+    gathered = StepMetrics()
+    # Nothing is read before all passes are on their way: reading waits for a GPU, which would then wait for the next.
+    for micro, outputs, tokens, parts in done:
+        for name, part in parts.items():
+            terms[name] += float(part)
+        gathered.add(outputs, micro.batch, tokens)
+        count_tokens(counted, run.policy, micro.pack)
+    devices.sum_gradients(run.policy.trained())
+    terms = devices.total(terms)
+    counted = {name: int(value) for name, value in devices.total(counted).items()}
+    gathered = StepMetrics.of(devices.gather([gathered.as_rows()]))
+    return terms, counted, gathered, _remembered(run, memory, devices.gather(observed))
 
 
-def plan_steps(count: int, config: TrainConfig) -> list[Step]:
-    """Which lists each micro-batch of each step holds: decided before anything is computed, by the seed alone.
-
-    The lists are shuffled anew each epoch; an epoch's last batch may be smaller.
-
-    Args:
-        count: lists to train on.
-        config: seed, batch_size, micro_batch_size, and max_steps or epochs.
-    """
-    per_epoch = math.ceil(count / config.batch_size)
-    steps = config.max_steps or per_epoch * config.epochs
-    plan: list[Step] = []
-    for epoch in range(math.ceil(steps / per_epoch)):
-        order = np.random.default_rng([config.seed, epoch]).permutation(count).tolist()
-        for start in range(0, count, config.batch_size):
-            batch = order[start : start + config.batch_size]
-            size = config.micro_batch_size
-            plan.append([batch[place : place + size] for place in range(0, len(batch), size)])
-    return plan[:steps]
+def _resumed(run: Run, checkpoints: Checkpoints, optimiser: torch.optim.Optimizer) -> Progress:
+    """Where the run stands: at its start, or at a checkpoint whose weights are then in place."""
+    progress, wanted = Progress(), run.config.resume
+    found: Found | None = None
+    if wanted == "auto":
+        found = checkpoints.latest(run.fingerprint)
+    elif wanted != "never":
+        found = checkpoints.at(Path(wanted), run.fingerprint)
+        if run.devices.main:
+            take_over(found.path, run.folder)
+    if found is not None:
+        progress.restore(found.step, checkpoints.load(found, run.policy, optimiser))
+        run.screen(f"going on from {found.path.name}")
+    if run.devices.main:
+        cut_metrics(run.folder, progress.step)
+    run.devices.barrier()
+    return progress
 
 
-def rate_factor(step: int, steps: int, warmup: float, schedule: str) -> float:
-    """The learning rate of a step (from 0) as a share of the peak, above 0 and at most 1.
-
-    It rises in `warmup * steps` equal stairs to the peak, and then falls to what would be 0 at step `steps`.
-    """
-    rising = round(warmup * steps)
-    if step < rising:
-        return (step + 1) / rising
-    progress = (step - rising) / max(1, steps - rising)
-    if schedule == "constant":
-        return 1.0
-    return 1 - progress if schedule == "linear" else (1 + math.cos(math.pi * progress)) / 2
-
-
-def reference_logprobs(
-    policy: Policy, lists: Sequence[TokenList], plan: Sequence[Step], say: Say = print
-) -> list[Tensor | None]:
-    """Reference log-probabilities `[K]` of every list that the plan reads, null for the others.
-
-    Computed in the plan's own micro-batches: another padding changes the last bits, and with them the first loss.
-    """
-    reference: list[Tensor | None] = [None] * len(lists)
-    read = len({place for step in plan for places in step for place in places})
-    say(f"reference log-probabilities of {read} lists")
-    with policy.as_reference():
-        for places in (places for step in plan for places in step):
-            if any(reference[place] is None for place in places):
-                values = policy.logprobs(policy.collate([lists[place] for place in places])).cpu()
-                for place, row in zip(places, values, strict=True):
-                    if reference[place] is None:
-                        reference[place] = row[: len(lists[place].responses)].clone()
-    return reference
+def _outputs(run: Run, micro: MicroBatch, drawn: torch.Tensor | None) -> tuple[Outputs, Any]:
+    """What the models made of a pass, and the log-probabilities of single tokens (policy's and reference's)."""
+    made = run.policy(micro.pack)
+    if run.policy.outputs:
+        return micro.rewards(made), None
+    reference = None
+    if run.reference is not None:
+        known = run.reference
+        reference = micro.reference(known.values(row) for entry in micro.lists for row in entry.reference)
+    outputs = micro.outputs(made, reference, run.needed)
+    tokens = None if reference is None else (micro.tokens(made.detach())[0], reference)
+    return (outputs if drawn is None else replace(outputs, mismatched=drawn)), tokens
 
 
-def stack_reference(reference: Sequence[Tensor | None], places: Sequence[int], like: Tensor) -> Tensor:
-    """The reference of the lists at `places` as `[N, K]`, of the shape, dtype and device of `like`, 0 where masked."""
-    stacked = like.new_zeros(like.shape)
-    for number, place in enumerate(places):
-        row = reference[place]
-        assert row is not None
-        stacked[number, : len(row)] = row.to(like)
-    return stacked
+def _read_later(outputs: Outputs) -> Outputs:
+    """What the metrics read, without the graph behind it."""
+    kept = {name: getattr(outputs, name) for name in ("lp", "ref", "reward")}
+    return Outputs(**{name: value if value is None else value.detach() for name, value in kept.items()})
 
 
-def score(policy: Policy, lists: Sequence[TokenList], size: int) -> list[list[float]]:
-    """The policy's log-probabilities of every response of every list, `size` lists at a time, alike in length."""
+def _mismatched(run: Run, step: int) -> torch.Tensor | None:
     import torch
 
-    scores: list[list[float]] = [[] for _ in lists]
-    order = sorted(range(len(lists)), key=lambda place: lists[place].longest)
-    with torch.no_grad():
-        for start in range(0, len(order), size):
-            places = order[start : start + size]
-            values = policy.logprobs(policy.collate([lists[place] for place in places])).tolist()
-            for place, row in zip(places, values, strict=True):
-                scores[place] = row[: len(lists[place].responses)]
-    return scores
+    if "mismatched" not in run.needed:
+        return None
+    assert run.reference is not None
+    values = mismatched(run.policy, run.reference, run.mismatches(step), run.budget)
+    return torch.tensor(values, dtype=torch.float32, device=run.devices.device)
 
 
-def _check_split(data: PreferenceData, say: Say) -> None:
+def _remembered(run: Run, memory: Mapping[str, Any], observed: Sequence[Mapping[str, list[float]]]) -> dict[str, Any]:
+    """The loss's next memory, of what all passes on all processes observed."""
+    if run.loss.remember is None:
+        return dict(memory)
+    whole: dict[str, list[float]] = {}
+    for part in observed:
+        for name, values in part.items():
+            whole.setdefault(name, []).extend(values)
+    return run.loss.remember(memory, whole, run.options)
+
+
+def _look(run: Run, *, unchanged: bool = False) -> HeldOut | None:
+    return score_held_out(run.policy, run.held_out, run.budget, run.reference, unchanged=unchanged)
+
+
+def _look_now_and_then(run: Run, progress: Progress, checkpoints: Checkpoints, row: dict[str, Any]) -> None:
+    """Every `eval_every` steps: note the held-out results in the step's row, and whether they are the best so far."""
+    if not run.config.eval_every or progress.step % run.config.eval_every:
+        return
+    found = _look(run)
+    row["held_out"] = None if found is None else asdict(found)
+    run.screen.held_out(f"after {progress.step} steps of", found)
+    if not run.config.early_stopping:
+        return
+    assert found is not None and found.score is not None, "refused before the first step"
+    score = found.score
+    progress.looks += 1
+    if progress.best is None or score > progress.best:
+        progress.best, progress.best_step, progress.looks = score, progress.step, 0
+        checkpoints.save_best(progress.step, run.policy)
+
+
+@contextlib.contextmanager
+def deterministic(wanted: bool) -> Iterator[None]:
+    """Inside, torch takes only algorithms that give the same bits each time."""
+    import torch
+
+    if not wanted:
+        yield
+        return
+    before, warn = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=warn)
+
+
+def _tokenise(config: TrainConfig, data: PreferenceData, encoder: Encoder, needed: frozenset[str]) -> Tokenised:
+    more: dict[str, Any] = {}
+    if config.rationale_template is not None:
+        more["rationale_template"] = config.rationale_template
+    return tokenise(data, encoder, needed, max_length=config.max_length, overlong=config.overlong, **more)
+
+
+def _refuse_what_cannot_act(config: TrainConfig, needed: frozenset[str]) -> None:
+    """Fields that the chosen loss has no use for, and what is not there: before the long part."""
+    if config.reference is not None and "reference" not in needed:
+        raise TrainError(f"the loss {config.loss!r} reads no reference: leave `reference` out")
+    if config.rationale_template is not None and "rationales" not in needed:
+        raise TrainError(f"the loss {config.loss!r} reads no rationales: leave `rationale_template` out")
+    if config.reference is not None and not Path(config.reference).exists() and config.reference.endswith(".parquet"):
+        raise TrainError(f"reference: there is no file {config.reference}")
+    if config.resume not in ("auto", "never") and not Path(config.resume).is_dir():
+        raise TrainError(
+            f"resume: there is no checkpoint at {config.resume}: it is auto, never, or a checkpoint's folder"
+        )
+
+
+def _check_split(data: PreferenceData, screen: Screen) -> None:
     if not data.split:
-        say(f"{data.path} has no column 'split': all rows are trained on, none is held out")
+        screen(f"{data.path} has no column 'split': all rows are trained on, none is held out")
     elif data.lists and all(entry.held_out for entry in data.lists):
         raise TrainError(
             f"{data.path} has a column 'split' but no row of the split train: there is nothing to train on"
         )
-
-
-def _counts(data: PreferenceData, lists: Tokenised) -> dict[str, Any]:
-    return {
-        "rows": data.rows,
-        "training": len(lists.training),
-        "held_out": len(lists.held_out),
-        "truncated": lists.truncated,
-        "left_out": dict(lists.left_out.most_common()),
-        "responses_left_out": dict(data.responses_left_out.most_common()),
-    }
-
-
-def _describe(config: TrainConfig, data: PreferenceData, counts: dict[str, Any], policy: Policy, say: Say) -> None:
-    say(f"{data.path} ({data.format}): {counts['training']} lists to train on, {counts['held_out']} held out")
-    for reason, count in counts["left_out"].items():
-        say(f"  left out: {count} x {reason}")
-    for reason, count in counts["responses_left_out"].items():
-        say(f"  responses left out: {count} x {reason}")
-    if counts["truncated"]:
-        say(f"  truncated: {counts['truncated']} lists to {config.max_length} tokens")
-    trained = sum(parameter.numel() for parameter in policy.trained())
-    how = f"LoRA of rank {config.lora}" if policy.lora else "all weights"
-    say(f"{config.model} on {policy.device}: {how}, {trained:,} parameters in training")
-
-
-def _remark_on_plain_texts(config: TrainConfig, encoder: Encoder, first: TokenList, say: Say) -> None:
-    plain = isinstance(first.source.prompt, str) and not encoder.is_rendered(first.prompt)
-    if plain and getattr(encoder.tokenizer, "chat_template", None):
-        say(
-            f"prompts are texts, used as they are; {config.model} has a chat template, which only messages go through: "
-            "to train it as a chat model, export lists or trl-pairs-conversational"
-        )
-
-
-def _line(row: dict[str, Any], steps: int) -> str:
-    shown = [f"step {row['step'] + 1}/{steps}", f"loss {row['loss']:.4f}"]
-    if row["margin"] is not None:
-        shown += [f"margin {row['margin']:+.3f}", f"accuracy {row['accuracy']:.2f}"]
-        shown += [f"chosen {row['chosen_change']:+.3f}", f"rejected {row['rejected_change']:+.3f}"]
-    return "  ".join([*shown, f"{row['tokens_per_s']:.0f} tokens/s"])
-
-
-def _say_held_out(when: str, found: HeldOut | None, say: Say) -> None:
-    for name, value in (("implicit reward", found and found.reward), ("mean log-prob.", found and found.mean_logprob)):
-        if value:
-            say(
-                f"held out, {when} training: accuracy of the {name} {value.value:.3f} "
-                f"[{value.low:.2f}, {value.high:.2f}] ({value.edges} edges of {value.groups} groups)"
-            )
-
-
-def _manifest(
-    config: TrainConfig, options: dict[str, Any], data: PreferenceData, result: Result, policy: Policy
-) -> dict[str, Any]:
-    versions = {"python": platform.python_version()}
-    for package in ("torch", "transformers", "peft", "numpy", "pyarrow", "prefdata"):
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    with data.path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    results = {key: value for key, value in asdict(result).items() if key not in ("out", "counts")}
-    return {
-        "config": {**config.as_dict(), "loss_options": options},
-        "data": {"path": str(data.path), "sha256": digest, "format": data.format, "metadata": data.metadata},
-        "counts": result.counts,
-        "device": str(policy.device),
-        "versions": versions,
-        "results": results,
-    }

@@ -1,18 +1,20 @@
-"""What training did, from log-probabilities alone."""
+"""What training did, from log-probabilities alone: of single steps, and of the held-out lists."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
-from prefdata.train.tokens import TokenList
+import numpy as np
+
+from prefdata.train.preferences import PreferenceList
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from prefdata.train.losses import Batch
+    from prefdata.train.losses import Batch, Outputs
 
 NORMAL_95 = 1.959963984540054
 
@@ -28,6 +30,61 @@ def wilson(share: float, count: int) -> tuple[float, float]:
     centre = (share + square / (2 * count)) / (1 + square / count)
     half = NORMAL_95 / (1 + square / count) * math.sqrt(share * (1 - share) / count + square / (4 * count**2))
     return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def kendall_tau(values: Sequence[float], ranks: Sequence[int]) -> float | None:
+    """How well values agree with a ranking: (pairs in its order - pairs against it) / pairs that it orders; -1 to 1.
+
+    Pairs of equal rank are passed over; a pair of equal values agrees half and counts 0. Null where all ranks tie.
+
+    Args:
+        values: K numbers, higher is better.
+        ranks: K whole numbers, 1 = best.
+    """
+    value, rank = np.asarray(values, dtype=np.float64), np.asarray(ranks)
+    better = rank[:, None] < rank[None, :]
+    if not better.any():
+        return None
+    return float(np.sign(value[:, None] - value[None, :])[better].mean())
+
+
+def ndcg(values: Sequence[float], ranks: Sequence[int]) -> float | None:
+    """Normalised discounted cumulative gain of the order that the values give; 0 to 1.
+
+    The gain of a response is the number of responses that rank below it, the discount of place i is `1 / log2(i + 1)`.
+    Responses of equal value share the mean of their places' discounts. Null where all ranks tie.
+
+    Args:
+        values: K numbers, higher is better.
+        ranks: K whole numbers, 1 = best.
+    """
+    value, rank = np.asarray(values, dtype=np.float64), np.asarray(ranks)
+    gain = (rank[None, :] > rank[:, None]).sum(axis=1).astype(np.float64)
+    if not gain.any():
+        return None
+    discount = 1 / np.log2(np.arange(2, len(rank) + 2))
+    _, tie, count = np.unique(-value, return_inverse=True, return_counts=True)
+    ends = np.cumsum(count)
+    total = np.concatenate([[0.0], np.cumsum(discount)])
+    shared = (total[ends] - total[ends - count]) / count
+    return float((gain * shared[tie]).sum() / (np.sort(gain)[::-1] * discount).sum())
+
+
+def auc(wanted: Sequence[float], unwanted: Sequence[float]) -> float | None:
+    """How often a wanted response has a higher value than an unwanted one, of any prompt; equal values count one half.
+
+    The area under the ROC curve (Mann and Whitney's U over the number of pairs): what single responses allow, since
+    none of them is compared with another. Null where either side is empty.
+
+    Args:
+        wanted: numbers, higher is better.
+        unwanted: likewise.
+    """
+    if not len(wanted) or not len(unwanted):
+        return None
+    above, below = np.asarray(wanted, dtype=np.float64), np.sort(np.asarray(unwanted, dtype=np.float64))
+    won = np.searchsorted(below, above, "left") + np.searchsorted(below, above, "right")
+    return float(won.mean() / (2 * len(below)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +107,16 @@ class Accuracy:
     groups: int
 
 
-def accuracy(lists: Sequence[TokenList], values: Sequence[Sequence[float]]) -> Accuracy | None:
+def accuracy(lists: Sequence[PreferenceList], values: Sequence[Sequence[float]]) -> Accuracy | None:
     """The accuracy of `values` (one for each response of each list); null where no edge has a better side."""
     right: list[float] = []
     groups: set[str] = set()
     for entry, of_responses in zip(lists, values, strict=True):
-        for edge in entry.source.edges:
+        for edge in entry.edges:
             if edge.p != 0.5:
                 gap = (of_responses[edge.winner] - of_responses[edge.loser]) * (1 if edge.p > 0.5 else -1)
                 right.append(0.5 if gap == 0 else float(gap > 0))
-                groups.add(entry.source.group)
+                groups.add(entry.group)
     if not right:
         return None
     value = sum(right) / len(right)
@@ -69,67 +126,238 @@ def accuracy(lists: Sequence[TokenList], values: Sequence[Sequence[float]]) -> A
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """What the policy makes of the held-out lists.
+    """What the model makes of the held-out lists.
 
     Attributes:
-        reward: accuracy of the implicit reward, `lp - ref`. Before training it is zero for every response, and the
-            accuracy 0.5 by ties alone.
-        mean_logprob: accuracy of the log-probability for each token, which needs no reference.
+        reward: accuracy of the reward: `lp - ref`, the implicit one of a policy with a reference (zero for every
+            response before training, so that the accuracy is then 0.5 by ties alone), or a reward model's own. Null
+            for a policy without a reference.
+        mean_logprob: accuracy of the policy's log-probability for each token, which needs no reference. Null for a
+            reward model.
+        kendall_tau: mean over lists that rank three responses or more, of the reward (without one, of the mean
+            log-probability); null where there is no such list.
+        ndcg: likewise.
+        lists: how many lists those are.
+        auc: of the same values, wanted against unwanted responses of lists without edges (see `auc`); null where there
+            are none.
+        singles: how many responses those are.
     """
 
     reward: Accuracy | None
     mean_logprob: Accuracy | None
+    kendall_tau: float | None = None
+    ndcg: float | None = None
+    lists: int = 0
+    auc: float | None = None
+    singles: int = 0
+
+    @property
+    def score(self) -> float | None:
+        """What early stopping compares: the accuracy of the reward, or of the mean log-probability without one.
+
+        Where only single responses are held out it is their AUC.
+        """
+        found = self.reward or self.mean_logprob
+        return self.auc if found is None else found.value
 
 
-def held_out(lists: Sequence[TokenList], lp: Sequence[Sequence[float]], ref: Sequence[Sequence[float]]) -> HeldOut:
-    """Accuracies on held-out lists.
+def held_out(
+    lists: Sequence[PreferenceList],
+    reward: Sequence[Sequence[float]] | None,
+    mean_logprob: Sequence[Sequence[float]] | None,
+) -> HeldOut:
+    """Accuracies and rank correlations on held-out lists.
 
     Args:
         lists: of K responses each.
-        lp: policy, one sum of log-probabilities for each response.
-        ref: reference, likewise.
+        reward: a number for each response.
+        mean_logprob: likewise.
     """
-    rewards = [[a - b for a, b in zip(ours, theirs, strict=True)] for ours, theirs in zip(lp, ref, strict=True)]
-    means = [
-        [total / len(response) for total, response in zip(sums, entry.responses, strict=True)]
-        for entry, sums in zip(lists, lp, strict=True)
-    ]
-    return HeldOut(accuracy(lists, rewards), accuracy(lists, means))
+    best = reward if reward is not None else mean_logprob
+    taus, gains = [], []
+    sides: tuple[list[float], list[float]] = ([], [])
+    for entry, values in zip(lists, best or [], strict=best is not None):
+        ranked = [(value, one.rank) for value, one in zip(values, entry.responses, strict=True) if one.rank]
+        if len(ranked) > 2:
+            numbers, ranks = [value for value, _ in ranked], [rank for _, rank in ranked]
+            tau, gain = kendall_tau(numbers, ranks), ndcg(numbers, ranks)
+            if tau is not None and gain is not None:
+                taus.append(tau)
+                gains.append(gain)
+        if not entry.edges:
+            for value, one in zip(values, entry.responses, strict=True):
+                if one.label is not None:
+                    sides[one.label < 0.5].append(value)
+    return HeldOut(
+        reward=None if reward is None else accuracy(lists, reward),
+        mean_logprob=None if mean_logprob is None else accuracy(lists, mean_logprob),
+        kendall_tau=mean(taus),
+        ndcg=mean(gains),
+        lists=len(taus),
+        auc=auc(*sides),
+        singles=sum(map(len, sides)),
+    )
 
 
+@dataclass(slots=True)
 class StepMetrics:
-    """Metrics of one optimiser step, gathered over its micro-batches from the values of single edges."""
+    """Metrics of one optimiser step, gathered as values of single edges, lists and tokens.
 
-    def __init__(self) -> None:
-        """Nothing is gathered yet."""
-        self._won: list[float] = []
-        self._lost: list[float] = []
+    So they are the same however a step is split into micro-batches and processes.
 
-    def add(self, lp: Tensor, ref: Tensor, batch: Batch) -> None:
-        """Take in a micro-batch; edges with p = 0.5 have no better side and are passed over."""
-        win, lose = batch.sides((lp.detach() - ref).double())
-        for p, first, second in zip(batch.p.tolist(), win.tolist(), lose.tolist(), strict=True):
-            if p != 0.5:
-                self._won.append(first if p > 0.5 else second)
-                self._lost.append(second if p > 0.5 else first)
+    Attributes:
+        won: of each edge whose p is not 0.5, the better response's value (see `add`).
+        lost: the other's.
+        ranks: `[rank, value]` of each ranked response.
+        orders: `[tau, NDCG]` of each list that ranks three responses or more.
+        kl: `[sum of the estimate over the trained tokens, tokens]` of each micro-batch.
+        wanted: values of the responses with that label, in lists without edges.
+        unwanted: likewise.
+    """
 
-    def as_dict(self) -> dict[str, Any]:
-        """The means over edges; null where there was no edge.
+    won: list[float] = field(default_factory=list)
+    lost: list[float] = field(default_factory=list)
+    ranks: list[list[float]] = field(default_factory=list)
+    orders: list[list[float]] = field(default_factory=list)
+    kl: list[list[float]] = field(default_factory=list)
+    wanted: list[float] = field(default_factory=list)
+    unwanted: list[float] = field(default_factory=list)
 
-        `margin` is the mean of `(lp - ref)` of the better response minus that of the worse, in nats; `accuracy` the
-        share of margins above zero, ties one half; `chosen_change` and `rejected_change` the mean of `lp - ref` on
-        either side: a falling `chosen_change` is likelihood displacement.
+    def add(self, outputs: Outputs, batch: Batch, tokens: tuple[Tensor, Tensor] | None = None) -> None:
+        """Take in a micro-batch; edges with p = 0.5 have no better side and are passed over.
+
+        A response's value is `lp - ref`, without a reference the mean of `lp` over its tokens, or a reward model's
+        (first) output.
+
+        Args:
+            outputs: of the models.
+            batch: the data.
+            tokens: log-probabilities of single tokens, `[N, K, T]` of the policy and of the reference, 0 where masked.
         """
-        gaps = [won - lost for won, lost in zip(self._won, self._lost, strict=True)]
+        values = values_of(outputs, batch).detach().double().cpu()
+        rows, winner, loser = batch.edge.cpu().unbind(dim=1)
+        found = zip(batch.p.tolist(), values[rows, winner].tolist(), values[rows, loser].tolist(), strict=True)
+        for p, first, second in found:
+            if p != 0.5:
+                self.won.append(first if p > 0.5 else second)
+                self.lost.append(second if p > 0.5 else first)
+        for row, ranks, mask in zip(values.tolist(), batch.ranks.tolist(), batch.mask.tolist(), strict=True):
+            ranked = [(value, rank) for value, rank, on in zip(row, ranks, mask, strict=True) if on and rank]
+            self.ranks += [[float(rank), value] for value, rank in ranked]
+            if len(ranked) > 2:
+                numbers, order = [value for value, _ in ranked], [rank for _, rank in ranked]
+                tau, gain = kendall_tau(numbers, order), ndcg(numbers, order)
+                if tau is not None and gain is not None:
+                    self.orders.append([tau, gain])
+        compared = set(rows.tolist())
+        alone = [n for n in range(len(values)) if n not in compared]
+        for row, labels, mask in zip(
+            values[alone].tolist(), batch.labels[alone].tolist(), batch.mask[alone].tolist(), strict=True
+        ):
+            for value, label, on in zip(row, labels, mask, strict=True):
+                if on and not math.isnan(label):
+                    (self.wanted if label > 0.5 else self.unwanted).append(value)
+        if tokens is not None:
+            gap = (tokens[1] - tokens[0].detach()).double()
+            self.kl.append([float((gap.exp() - 1 - gap).sum()), float(batch.length.sum())])
+
+    def as_rows(self) -> list[Any]:
+        """What is gathered, as JSON values for another process; see `of`."""
+        return [getattr(self, entry.name) for entry in fields(self)]
+
+    @classmethod
+    def of(cls, parts: Iterable[Any]) -> StepMetrics:
+        """Together what several processes gathered."""
+        whole = cls()
+        for part in parts:
+            for entry, values in zip(fields(cls), part, strict=True):
+                getattr(whole, entry.name).extend(values)
+        return whole
+
+    def as_dict(self, *, reference: bool = True) -> dict[str, Any]:
+        """The means, null of nothing.
+
+        `margin` is the mean over edges of the better response's value minus the worse's; `accuracy` the share of
+        margins above zero, ties one half; `auc` is what single responses have in place of it. `chosen_change` and
+        `rejected_change` are the mean of `lp - ref` on either side (of edges, or of labels), `displaced` the share of
+        the better ones that lost probability, and `rank_logprobs` the mean of `lp - ref` by rank (null without a
+        reference). `kl` estimates the divergence of policy from reference for each token, on the data's tokens rather
+        than on the policy's samples: the mean of `r - 1 - log r`, r = ref / policy; null where it overflows.
+
+        Args:
+            reference: the values are changes against a reference.
+        """
+        gaps = [won - lost for won, lost in zip(self.won, self.lost, strict=True)]
+        by_rank: dict[int, list[float]] = {}
+        for rank, value in self.ranks:
+            by_rank.setdefault(int(rank), []).append(value)
+        tokens, divergence = math.fsum(count for _, count in self.kl), sum(total for total, _ in self.kl)
+        better, worse = [*self.won, *self.wanted], [*self.lost, *self.unwanted]
         return {
-            "margin": mean(gaps),
             "accuracy": mean(0.5 if gap == 0 else float(gap > 0) for gap in gaps),
-            "chosen_change": mean(self._won),
-            "rejected_change": mean(self._lost),
+            "margin": mean(gaps),
+            "auc": auc(self.wanted, self.unwanted),
+            "chosen_change": mean(better) if reference else None,
+            "rejected_change": mean(worse) if reference else None,
+            "displaced": mean(float(value < 0) for value in better) if reference else None,
+            "rank_logprobs": {str(rank): mean(by_rank[rank]) for rank in sorted(by_rank)} if reference else None,
+            "kendall_tau": mean(tau for tau, _ in self.orders),
+            "ndcg": mean(gain for _, gain in self.orders),
+            "kl": divergence / tokens if tokens and math.isfinite(divergence) else None,
         }
+
+
+def values_of(outputs: Outputs, batch: Batch) -> Tensor:
+    """`[N, K]`: by what the model ranks the responses, see `StepMetrics.add`."""
+    if outputs.reward is not None:
+        return outputs.reward[:, :, 0]
+    assert outputs.lp is not None
+    if outputs.ref is not None:
+        return outputs.lp - outputs.ref
+    return outputs.lp / batch.length.clamp(min=1)
 
 
 def mean(values: Iterable[float]) -> float | None:
     """The mean, or null of nothing."""
     gathered = list(values)
     return math.fsum(gathered) / len(gathered) if gathered else None
+
+
+class Displacement:
+    """Watches for likelihood displacement: chosen responses that lose probability while the loss falls.
+
+    Losses over margins allow it: it is enough that the rejected ones lose more. Up to a degree it is usual; where the
+    chosen ones become much less likely, the probability has gone to texts that are in neither list.
+    """
+
+    WINDOW = 10
+    NATS = 1.0
+
+    def __init__(self, options: Iterable[str] = ()) -> None:
+        """Nothing was seen yet.
+
+        Args:
+            options: of the loss, by which the advice goes.
+        """
+        advice = {"sft": "add an SFT term (sft=0.1 or more)", "beta": "raise beta"}
+        known = set(options)
+        self._advice = ", or ".join([*(text for name, text in advice.items() if name in known), "lower learning_rate"])
+        self._seen: list[tuple[float, float]] = []
+        self._warned = False
+
+    def warning(self, metrics: dict[str, Any]) -> str | None:
+        """Take in a step's metrics; a warning in plain words, once, where the chosen responses fell."""
+        change, share = metrics.get("chosen_change"), metrics.get("displaced")
+        if change is None or share is None or self._warned:
+            return None
+        self._seen = [*self._seen, (change, share)][-self.WINDOW :]
+        change, share = (sum(column) / len(self._seen) for column in zip(*self._seen, strict=True))
+        if change > -self.NATS or share <= 0.5:
+            return None
+        self._warned = True
+        return (
+            f"the better responses became less likely: {share:.0%} of them, on average by a factor of "
+            f"{math.exp(min(-change, 300.0)):.3g} (the last {len(self._seen)} steps). The loss can fall like this, "
+            "since the worse ones fall more, but the policy may come to answer with neither: "
+            f"{self._advice}"
+        )

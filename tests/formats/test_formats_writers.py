@@ -167,7 +167,7 @@ def test_llamafactory_files(tables: Tables, tmp_path: Path) -> None:
     tables.preference(held, ["good", "bad"], [1.0, 0.0])
     tables.split(held, "valid")
     tables.preference(tables.prompt([SEVERAL[0], SEVERAL[2]]), ["x", "y"], [1.0, 0.0])
-    text, segments = join_turns([schema.message("assistant", "1"), schema.message("user", "2")])
+    text, segments = join_turns([schema.message(role, role) for role in ("assistant", "user", "assistant")])
     prompt = tables.prompt("On?")
     ids = [tables.response(prompt, text, segments=segments), tables.response(prompt, "x")]
     tables.preference_of(prompt, ids, [1.0, 0.0])

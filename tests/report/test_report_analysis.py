@@ -296,6 +296,16 @@ def test_edges_state_the_pairs_where_they_are_given(hand: Any) -> None:
     assert found["pairs"]["longer_chosen"]["share"] == 1.0
 
 
+def test_where_most_votes_are_against_an_edge_its_loser_is_the_better_one(hand: Any) -> None:
+    ids = hand.prompt("q", "a", "bb")
+    hand.prefers(ids, [2.0, 1.0], edges=[{"winner": 0, "loser": 1, "p": 0.25, "votes": 4}])
+    found = analyse(hand.dataset())
+    assert (found["pairs"]["n"], found["pairs"]["longer_chosen"]["share"]) == (1, 1.0)
+    unknown = hand.prompt("r", "a", "bb")
+    hand.prefers(unknown, [2.0, 1.0], edges=[{"winner": 0, "loser": 1, "margin": 1.0}])
+    assert analyse(hand.dataset())["pairs"]["longer_chosen"]["share"] == 0.5
+
+
 def test_examples_are_the_extremes(hand: Any) -> None:
     for gap in (0.1, 0.5, 0.9):
         hand.prefers(hand.prompt(f"gap {gap}", "better", "worse"), [gap, 0.0])

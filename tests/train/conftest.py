@@ -22,6 +22,9 @@ EDGE = pa.struct(
         ("votes", pa.int32()),
     ]
 )
+MEDIUM = pa.struct([("uri", pa.string()), ("kind", pa.string())])
+SEGMENT = pa.struct([("end", pa.int32()), ("role", pa.string()), ("kind", pa.string()), ("value", pa.float64())])
+OTHER_PROMPT = pa.struct([("messages", pa.list_(MESSAGE)), ("tools", pa.string()), ("media", pa.list_(MEDIUM))])
 LISTS: dict[str, pa.DataType] = {
     "id": pa.string(),
     "group": pa.string(),
@@ -39,6 +42,16 @@ LISTS: dict[str, pa.DataType] = {
     "ends_turn": pa.list_(pa.bool_()),
     "prefixes": pa.list_(pa.string()),
     "tools": pa.string(),
+    "values": pa.list_(pa.struct([("name", pa.string()), ("values", pa.list_(pa.float64()))])),
+    "annotator": pa.string(),
+    "link": pa.string(),
+    "segments": pa.list_(pa.list_(SEGMENT)),
+    "other_prompts": pa.list_(OTHER_PROMPT),
+    "prompt_of": pa.list_(pa.int32()),
+    "ref_prompt_of": pa.list_(pa.int32()),
+    "rationales": pa.list_(pa.struct([("of", pa.list_(pa.int32())), ("text", pa.string())])),
+    "media": pa.list_(MEDIUM),
+    "response_media": pa.list_(pa.list_(MEDIUM)),
 }
 TURNS = pa.list_(MESSAGE)
 PAIRS: dict[str, pa.DataType] = {

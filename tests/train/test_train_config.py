@@ -49,7 +49,16 @@ def test_learning_rate_follows_lora() -> None:
         ({"overlong": "cut"}, "run.yaml: overlong is one of drop, truncate, error, not 'cut'"),
         ({"data": 3}, "run.yaml: data is a path, not 3"),
         ({"loss_options": [1]}, "run.yaml: loss_options maps names to values, it is not [1]"),
-        ({"epochs": None}, "run.yaml: epochs is a whole number of at least 1, not None"),
+        ({"epochs": 0}, "run.yaml: epochs is a whole number of at least 1, not 0"),
+        ({"pack_tokens": 1}, "run.yaml: pack_tokens is a whole number of at least 2, not 1"),
+        ({"precision": "fp8"}, "run.yaml: precision is one of auto, fp32, bf16, not 'fp8'; did you mean 'fp32'?"),
+        ({"quantize": "8bit"}, "run.yaml: quantize is one of none, 4bit, not '8bit'; did you mean '4bit'?"),
+        ({"attention": 3}, "run.yaml: attention is one of auto, sdpa, flex, not 3"),
+        ({"deterministic": "yes"}, "run.yaml: deterministic is true or false, not 'yes'"),
+        ({"resume": True}, "run.yaml: resume is a text, not True"),
+        ({"reference": ""}, "run.yaml: reference is a text, not ''"),
+        ({"rationale_template": 3}, "run.yaml: rationale_template is a text, not 3"),
+        ({"micro_batch_size": 2}, "run.yaml: there is no key 'micro_batch_size'; did you mean 'batch_size'?"),
     ],
 )
 def test_refusals(change: dict[str, Any], message: str) -> None:
@@ -62,12 +71,12 @@ def test_options_of_the_loss_stand_beside_the_others(tmp_path: Path) -> None:
     plugin = tmp_path / "own_losses.py"
     plugin.write_text(
         "from prefdata.train import loss\n\n\n@loss('own')\n"
-        "def own(lp, ref, batch, *, margin=1.0, lora=0):\n    return lp.sum()\n"
+        "def own(pair, *, lead=1.0, lora=0):\n    return pair.win.ratio\n"
     )
-    given = {**REQUIRED, "plugins": [str(plugin)], "loss": "own", "margin": 2, "loss_options.lora": 3}
+    given = {**REQUIRED, "plugins": [str(plugin)], "loss": "own", "lead": 2, "loss_options.lora": 3}
     made = TrainConfig.from_mapping(given)
-    assert (made.loss_options, made.lora) == ({"margin": 2, "lora": 3}, 8)
-    with pytest.raises(TrainError, match="there is no key 'margn'; did you mean 'margin'"):
-        TrainConfig.from_mapping({**REQUIRED, "plugins": [str(plugin)], "loss": "own", "margn": 2})
+    assert (made.loss_options, made.lora) == ({"lead": 2, "lora": 3}, 8)
+    with pytest.raises(TrainError, match="there is no key 'lede'; did you mean 'lead'"):
+        TrainConfig.from_mapping({**REQUIRED, "plugins": [str(plugin)], "loss": "own", "lede": 2})
     with pytest.raises(TrainError, match=r"there is no key 'qqq' \(nor is it an option of the loss 'dpo'\)"):
         TrainConfig.from_mapping({**REQUIRED, "qqq": 2})

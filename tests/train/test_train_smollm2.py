@@ -43,6 +43,7 @@ def test_three_steps(tmp_path: Path, data_folder: Path, smollm2: Path, write_pai
     assert rows[0]["margin"] == 0.0
     assert all(math.isfinite(row["loss"]) and row["grad_norm"] > 0 for row in rows)
     assert rows[2]["chosen_change"] != 0.0
+    assert rows[0]["useful_tokens"] > 1.2 * rows[0]["tokens"]  # the prompt of each pair is read once
     assert result.before is not None
     assert result.before.mean_logprob is not None
     assert result.before.mean_logprob.edges == 2

@@ -1,0 +1,105 @@
+"""Whether numbers rank as they should: NDCG, best-of-n, and what an ideal policy could rank."""
+
+from __future__ import annotations
+
+from math import comb
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+FloatArray = NDArray[np.float64]
+
+
+def ndcg(gold: ArrayLike, predicted: ArrayLike) -> float | None:
+    """Normalised discounted cumulative gain of a list ordered by what was predicted.
+
+    Gains are `gold - min(gold)`, so that shifting the scores changes nothing; discounts `1 / log2(1 + rank)`. Equal
+    predictions share the mean gain of their places (McSherry and Najork, 2008), so the order of a file says nothing.
+    Järvelin and Kekäläinen, 2002.
+
+    Args:
+        gold: [K] how good each response is, higher is better.
+        predicted: [K] what it is ordered by.
+
+    Returns:
+        0 to 1; null for a list whose gold scores are all equal: no order of it is better than another.
+    """
+    gain, guess = _two(gold, predicted)
+    gain = gain - gain.min()
+    if not gain.any():
+        return None
+    discount = 1 / np.log2(np.arange(2, len(gain) + 2))
+    best = float((np.sort(gain)[::-1] * discount).sum())
+    order = np.argsort(-guess, kind="stable")
+    return float((_mean_of_ties(gain, guess)[order] * discount).sum()) / best
+
+
+def best_of_n(gold: ArrayLike, predicted: ArrayLike) -> FloatArray:
+    """The expected gold score of the response that is predicted best among n drawn ones, for n = 1 to K.
+
+    Over all subsets of n of the K responses, in closed form: the response of rank i (from 0, by prediction) is the best
+    of `C(K - 1 - i, n - 1)` of the `C(K, n)` subsets. Equal predictions share their mean gold score.
+
+    Args:
+        gold: [K] how good each response is.
+        predicted: [K] what chooses.
+
+    Returns:
+        [K]; the first is the mean of all, the last the gold score of the one predicted best of all.
+    """
+    score, guess = _two(gold, predicted)
+    size = len(score)
+    ordered = _mean_of_ties(score, guess)[np.argsort(-guess, kind="stable")]
+    return np.array(
+        [
+            sum(comb(size - 1 - rank, n - 1) * ordered[rank] for rank in range(size)) / comb(size, n)
+            for n in range(1, size + 1)
+        ]
+    )
+
+
+def ideal_gap(reference_gap: ArrayLike, share: ArrayLike, beta: float) -> FloatArray:
+    """The log-probability gap, winner less loser, of the policy that DPO would reach with data without end.
+
+    `(lp_ref_w - lp_ref_l) + log(a / (1 - a)) / beta`, where a is the share of votes for the winner, clamped to [0.001,
+    0.999]: that policy ranks the pair as people do only where it is above 0. Chen et al. 2024, Preference Learning
+    Algorithms Do Not Learn Preference Rankings, theorem 3.1 (`ideal_correct`).
+
+    Args:
+        reference_gap: [E] the reference's log-probability of the winner less that of the loser.
+        share: [E] the share of votes for the winner, 0 to 1.
+        beta: DPO's, above 0.
+
+    Returns:
+        [E].
+    """
+    votes = np.clip(np.asarray(share, dtype=np.float64), 0.001, 0.999)
+    return np.asarray(reference_gap, dtype=np.float64) + np.log(votes / (1 - votes)) / beta
+
+
+def loss_to_flip(reference_gap: ArrayLike, beta: float) -> FloatArray:
+    """Below which DPO loss a pair is ranked rightly: `log(1 + e^(-beta c))` with `c = lp_ref_l - lp_ref_w`.
+
+    The same paper, section 4: at the start of training the loss is log 2, whatever the reference ranks.
+
+    Args:
+        reference_gap: [E] the reference's log-probability of the winner less that of the loser (-c).
+        beta: DPO's, above 0.
+
+    Returns:
+        [E].
+    """
+    return np.logaddexp(0, beta * np.asarray(reference_gap, dtype=np.float64))
+
+
+def _mean_of_ties(gain: FloatArray, guess: FloatArray) -> FloatArray:
+    _, code = np.unique(guess, return_inverse=True)
+    mean: FloatArray = np.bincount(code, weights=gain) / np.bincount(code)
+    return mean[code]
+
+
+def _two(gold: ArrayLike, predicted: ArrayLike) -> tuple[FloatArray, FloatArray]:
+    first, second = np.asarray(gold, dtype=np.float64), np.asarray(predicted, dtype=np.float64)
+    if first.ndim != 1 or first.shape != second.shape or not len(first):
+        raise ValueError(f"two lists of the same length are compared, not {first.shape} and {second.shape}")
+    return first, second
