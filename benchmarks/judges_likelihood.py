@@ -93,7 +93,7 @@ def main() -> int:
         folder.mkdir(parents=True, exist_ok=True)
         trained, held = hh_rlhf(options.data)
         after = models["after"] = folder / "after"
-        if not (after / "train.json").exists():
+        if not (after / "manifest.json").exists():
             train(trained[: 4 * options.steps], models["before"], after, options.steps, folder)
         os.environ["PREFDATA_CACHE"] = str(folder / "cache")
         pairs = judged(held, pandalm(options.data), options)
@@ -172,7 +172,7 @@ def write_pairs(pairs: Sequence[Pair], path: Path) -> None:
 def train(pairs: Sequence[Pair], model: Path, out: Path, steps: int, folder: Path) -> None:
     """A short DPO run, by the command line."""
     write_pairs(pairs, folder / "train.parquet")
-    fixed = {"batch_size": 4, "micro_batch_size": 4, "learning_rate": 2e-4, "max_length": 384}
+    fixed = {"batch_size": 4, "learning_rate": 2e-4, "max_length": 384}
     subprocess.run(
         [*PREFDATA, "train", "--data", str(folder / "train.parquet"), "--model", str(model), "--loss", "dpo"]
         + ["--out", str(out), "--steps", str(steps), "--lora", "8"]

@@ -89,12 +89,23 @@ export before there are labels, or use the labelling page.
 _TRAINING = """# Training
 
 `prefdata train --data FILE --model MODEL --loss LOSS --out DIR`, or `prefdata train FILE.yaml` with any of the options;
-`--set key=value` sets one. FILE is an export in the format `lists`, `trl-pairs` or `trl-pairs-conversational`. MODEL
-may also be a name that `prefdata models fetch` knows. Rows whose `split` is `valid` are held out, and their accuracy is
-measured before and after. The folder that is written loads with transformers (adapters merged, tokenizer included) and
-holds `metrics.jsonl`, one row a step, and `train.json`, which says what was done with what.
+`--set key=value` sets one. `python -m prefdata.train` takes the same and needs torch, transformers and pyarrow alone.
+FILE is an export of prefdata (`lists`, `trl-pairs`, `unpaired`, ...) or a Parquet file or dataset folder of the same
+shape. MODEL may also be a name that `prefdata models fetch` knows. Rows whose `split` is `valid` are held out, and
+their accuracy is measured before and after. The folder that is written loads with transformers (adapters merged,
+tokenizer included) and holds `metrics.jsonl`, one row a step, and `manifest.json`, which says what was done with what.
 
 ## Options
+"""
+_LOSSES = """
+## Losses
+
+`prefdata losses` lists them, `prefdata losses show NAME` describes one. In the formulas, `lp` and `ref` are the sums of
+a response's log-probabilities under the policy and the reference, its end of turn included, and logarithms are natural.
+A loss is computed for each pair, list or response; the weighted mean is taken over all of the step.
+
+Losses over pairs take these options beside their own; losses over lists or over responses alone take `weight`. An
+option that cannot act is refused.
 """
 
 
@@ -278,7 +289,10 @@ def steps() -> Iterator[str]:
         scope = "" if issubclass(step, SourceStep | Sink) else f" Scope: {step.scope}."
         yield f"Reads {reads}. Makes {writes}.{scope}"
         if step.prefers_consensus:
-            yield "Where an earlier step makes a consensus it reads no other annotations, unless `from` is given."
+            yield (
+                "Where an earlier step makes a consensus it reads no other annotations, unless `from` is given or a "
+                "field asks for what the consensus was made from."
+            )
         if step.narrows:
             narrowed = step.reads & {step.narrows, CONSENSUS if step.narrows == "annotations" else step.narrows}
             yield f"`from` narrows {' and '.join(sorted(narrowed))}."
@@ -398,6 +412,8 @@ def formats() -> Iterator[str]:
 def training() -> Iterator[str]:
     """The trainer's options and losses."""
     from prefdata.train import LOSSES, TrainConfig
+    from prefdata.train.losses.described import SHARED_MEANINGS, kind, meanings, needs, text
+    from prefdata.train.losses.registry import LIST_OPTIONS, PAIR_OPTIONS
 
     said = listed(TrainConfig, "Attributes")
     yield _TRAINING
@@ -406,17 +422,29 @@ def training() -> Iterator[str]:
         value = field.default if field.default_factory is MISSING else field.default_factory()
         body.append((f"`{field.name}`", "required" if value is MISSING else default(value), sentence(said[field.name])))
     yield from rows(("key", "default", "what it is"), body)
-    yield from ("", "## Losses", "")
+    yield _LOSSES
+    header = ("option", "default", "what it is")
+    yield from rows(header, ((f"`{key}`", default(value), SHARED_MEANINGS[key]) for key, value in PAIR_OPTIONS.items()))
+    yield from ("", "A loss that has no such option, or starts from another default, says so below.", "")
     for name, loss in sorted(LOSSES.items()):
-        if loss.function.__module__.startswith("prefdata."):
-            yield from (f"### {name}", "")
-            yield from paragraphs(text_of(loss.function))
-            reads = ", ".join(sorted(loss.reads)) or "log-probabilities only"
-            yield from (f"Reads {reads}; its mean is taken over {loss.average}.", "")
-            meant = listed(loss.function, "Args")
-            options = ((f"`{key}`", default(value), sentence(meant[key])) for key, value in loss.options.items())
-            yield from rows(("option", "default", "what it is"), options)
+        if not loss.function.__module__.startswith("prefdata."):
+            continue
+        yield from (f"### {name}", "")
+        yield from paragraphs(text(loss))
+        asked = "; ".join(needs(loss)) or "nothing but the responses"
+        yield from (f"Over {kind(loss)}. Needs {asked}. Source: {loss.paper}.", "")
+        shared = PAIR_OPTIONS if loss.over == "pairs" else LIST_OPTIONS
+        meant = meanings(loss)
+        own = {key: value for key, value in loss.options.items() if shared.get(key) != value or key not in shared}
+        undescribed = [key for key in own if not meant[key]]
+        if undescribed:
+            raise SystemExit(f"the loss {name} does not describe its option {undescribed[0]}")
+        if own:
+            yield from rows(header, ((f"`{key}`", default(value), meant[key]) for key, value in own.items()))
             yield ""
+        absent = [f"`{key}`" for key in shared if key not in loss.options]
+        if absent:
+            yield from (f"Does not take {', '.join(absent)}.", "")
 
 
 PAGES: dict[str, Callable[[], Iterator[str]]] = {

@@ -31,6 +31,5 @@ class Vowels(prefdata.GroupStep):
 
 
 @prefdata.loss("hinge")
-def hinge(lp, ref, batch, *, beta=0.1):
-    win, lose = batch.sides(lp - ref)
-    return batch.mean_over_edges((1 - beta * (win - lose)).clamp(min=0))
+def hinge(pair, *, beta=0.1):
+    return (1 - beta * (pair.win.ratio - pair.lose.ratio)).clamp(min=0)
