@@ -89,13 +89,151 @@ export before there are labels, or use the labelling page.
 _TRAINING = """# Training
 
 `prefdata train --data FILE --model MODEL --loss LOSS --out DIR`, or `prefdata train FILE.yaml` with any of the options;
-`--set key=value` sets one. `python -m prefdata.train` takes the same and needs torch, transformers and pyarrow alone.
-FILE is an export of prefdata (`lists`, `trl-pairs`, `unpaired`, ...) or a Parquet file or dataset folder of the same
-shape. MODEL may also be a name that `prefdata models fetch` knows. Rows whose `split` is `valid` are held out, and
-their accuracy is measured before and after. The folder that is written loads with transformers (adapters merged,
-tokenizer included) and holds `metrics.jsonl`, one row a step, and `manifest.json`, which says what was done with what.
+`--set key=value` sets one. MODEL is a folder, a hub id, or a name that `prefdata models fetch` knows.
+
+`python -m prefdata.train` takes the same flags, from an installation or from the source tree (`PYTHONPATH=SOURCE`). It
+needs torch, transformers, numpy and pyarrow, and peft for LoRA. There a file of options is JSON, and a model of a short
+name is given as its folder.
+
+## What is read
+
+A Parquet, Arrow or JSON-lines file, or a folder of some. Its columns say what it is:
+
+| what | columns | losses over |
+|---|---|---|
+| `lists` | `prompt`, `responses`, `scores`, `ranks`, ... ([formats.md](formats.md)) | lists, pairs, responses |
+| `trl-pairs` (`-conversational`) | `chosen`, `rejected`, maybe `prompt` | pairs, responses, lists of two |
+| `unpaired` (`-conversational`) | `prompt`, `completion`, `label` | responses |
+| completions | `prompt` and `completion`, or `messages` | `sft` |
+
+- A folder holds one dataset, as the hub has it (`data/train-00000-of-00001.parquet`, `configs` in its `README.md`)
+  or as `save_to_disk` of the library datasets wrote it; the library itself is not needed.
+- **Held out** are rows whose `split` is `valid`, and files of a split `validation`, `test` or `eval`. They are not
+  trained on; what the model makes of them is measured before and after.
+- Messages go through the model's chat template; texts are used as they are. A prompt that the template writes otherwise
+  once an answer follows is refused. Each response ends in one end-of-turn token, which is trained.
+- What cannot be read is a sentence with file, row and column. What is left out is counted by reason, on the screen and
+  in the manifest. Images, sounds and stepwise labels are refused.
+
+## What is written
+
+`DIR`, when all is done; until then it is called `DIR.partial`. An earlier run's folder of that name is replaced,
+anything else is left alone and refused.
+
+| file | what it is |
+|---|---|
+| `model.safetensors`, `config.json`, the tokenizer's files | a model for transformers, vLLM and TRL |
+| `metrics.jsonl` | one row for each step, see below |
+| `manifest.json` | all options, the data's SHA-256, counts, versions, held-out results |
+| `README.md` | a model card made of the manifest |
+| `reference.parquet` | the reference's log-probabilities, for losses that have one |
+
+Adapters are merged into the model. A reward model is a sequence classifier, with one output for each attribute.
+
+In `metrics.jsonl` a response's *value* is `lp - ref`; without a reference it is `lp` for each token, and of a reward
+model its output. All of a row is of that step's own lists, before its update. What does not apply is null.
+
+"""
+_METRICS = {
+    "step": "From 0.",
+    "loss": "The sum of `terms`.",
+    "terms": "Each term of the loss: `loss`, and `sft` where there is one.",
+    "lr": "Learning rate of this step.",
+    "grad_norm": "Norm of the gradient before it is scaled down.",
+    "accuracy": "Share of pairs whose better response has the higher value; ties count one half.",
+    "margin": "Mean over pairs of the better response's value less the worse's.",
+    "auc": "Of single responses: how often a wanted one has a higher value than an unwanted one.",
+    "chosen_change": "Mean of `lp - ref` of the better (or wanted) responses.",
+    "rejected_change": "Of the worse (or unwanted) ones.",
+    "displaced": "Share of the better (or wanted) responses that are less likely than under the reference.",
+    "rank_logprobs": "Mean of `lp - ref` by rank, 1 being the best.",
+    "kendall_tau": "Mean over lists of three and more: how well values and ranks agree, -1 to 1.",
+    "ndcg": "Likewise, where the top counts most; at most 1.",
+    "kl": "How far the policy is from the reference for each token, estimated on the data's tokens.",
+    "lists": "Lists of the step.",
+    "tokens": "Tokens in its packs, where a shared prompt stands once.",
+    "useful_tokens": "What the same responses would be one by one, each with its prompt.",
+    "predicted": "Tokens whose log-probability was computed.",
+    "computed": "Tokens that went through the model, padding among them.",
+    "packs": "Passes through the model.",
+    "seconds": "Of the step.",
+    "tokens_per_s": "`tokens` by seconds.",
+    "useful_tokens_per_s": "`useful_tokens` by seconds.",
+    "mfu": "Share of the device's peak arithmetic that `tokens` need: padding and what is computed twice count as "
+    "nothing. Null where the peak is not known.",
+    "padding": "Share of `computed` that is padding.",
+    "peak_memory": "Bytes: of the GPU in this step; on a CPU of the process so far.",
+    "held_out": "Only every `eval_every` steps: what the model makes of the held-out lists.",
+}
+_RUNNING = """
+Where the better responses become much less likely while the loss falls, the run says so once, and what helps.
+
+## Going on after an interruption
+
+Ctrl-C, `kill -9`, a full disk, a wall-time limit: give the same command again. It goes on from the last checkpoint in
+`DIR.partial` (there is one every `save_every` steps), with the batches and losses of a run that was never interrupted.
+A checkpoint of other data, weights or options is refused, in a sentence: `--set resume=never` removes what is there and
+starts over. `--set resume=PATH` goes on from a checkpoint elsewhere.
+
+## The reference
+
+The reference is the policy as it starts, unless `reference` names another model. Its log-probabilities are computed
+once, before the first step, and kept for each token in `DIR/reference.parquet`; with LoRA that is the same model with
+its adapters off. So the first loss is exact: log 2 for DPO.
+
+`--reference FILE` takes such a file of an earlier run, of another loss too: only what is missing is computed. A row is
+found by its tokens, the weights, the tokenizer, the precision and the attention; of another model nothing is found.
+`prefdata score` writes the same file without training. It computes in fp32, so a run in bf16 finds nothing in it.
+
+## Memory and packs
+
+All responses to a prompt go through the model together, and the prompt once. A *pack* is as many lists as fit in
+`pack_tokens`; a step is as many packs as its `batch_size` lists need, and its gradient is the same in any packs. Where
+memory is short:
+
+1. lower `pack_tokens`. A list longer than that has a pass of its own, so long lists set the least that is needed;
+2. lower `max_length`: longer lists are left out, or cut with `overlong: truncate`;
+3. `gradient_checkpointing: true`: less memory, about a third more time;
+4. `quantize: 4bit` with LoRA on a GPU, or several processes with `distributed: fsdp2`.
+
+The vocabulary's logits are never held for a whole pack.
+
+## Several processes
+
+```
+torchrun --nproc-per-node 2 -m prefdata.train --data FILE --model MODEL --loss dpo --out DIR
+accelerate launch -m prefdata.train --data FILE --model MODEL --loss dpo --out DIR       # on all GPUs
+```
+
+The packs of each step are dealt out, and gradients are summed: two processes take the steps that one takes.
+`batch_size` counts the lists of all of them. `distributed: ddp` keeps all weights in each process, `fsdp2` splits them.
+All of them read the data and the model; only the first says and writes anything.
+
+## What it is worth
+
+```
+prefdata evaluate --data exports/lists.parquet --model DIR --dataset runs/mine
+```
+
+`prefdata evaluate` measures a policy or a reward model on the held-out rows: accuracy by aspect and annotator, with
+intervals; the ranking accuracy beside what an ideal policy would have; order, best-of-n, calibration. A policy's reward
+is `beta (lp - ref)`, against what its manifest says that it was trained from; `--reference` names another. `--out`
+writes it all as JSON, and every number as Parquet.
+
+With `--dataset` each list's numbers become an annotation, by `policy:NAME@HASH` or `reward:NAME@HASH`, which no
+pipeline takes for evidence by itself. So the labels that the model disagrees with are one query
+(`prefdata sql runs/mine QUERY`); the responses of a preference stand best first:
+
+```sql
+select p.preference_id, a.annotator
+from preferences p
+join annotations a on list_has_all(a.target_ids, p.response_ids) and a.annotator like 'policy:%'
+where list_extract(a.scores, list_position(a.target_ids, p.response_ids[1]))
+    < list_extract(a.scores, list_position(a.target_ids, p.response_ids[2]))
+```
 
 ## Options
+
 """
 _LOSSES = """
 ## Losses
@@ -416,7 +554,9 @@ def training() -> Iterator[str]:
     from prefdata.train.losses.registry import LIST_OPTIONS, PAIR_OPTIONS
 
     said = listed(TrainConfig, "Attributes")
-    yield _TRAINING
+    yield _TRAINING.rstrip("\n") + "\n"
+    yield from rows(("key", "what it is"), ((f"`{name}`", what) for name, what in _METRICS.items()))
+    yield _RUNNING.rstrip("\n") + "\n"
     body = []
     for field in fields(TrainConfig):
         value = field.default if field.default_factory is MISSING else field.default_factory()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import subprocess
 import sys
@@ -9,6 +10,8 @@ import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import yaml
@@ -132,7 +135,7 @@ def test_options_that_are_named_exist() -> None:
         own = {name for parameter in getattr(command, "params", []) for name in parameter.opts}
         return own.union(*(options(child) for child in getattr(command, "commands", {}).values()))
 
-    known = options(typer.main.get_command(app)) | {"--help", "--check", "--write", "--strict"}
+    known = options(typer.main.get_command(app)) | {"--help", "--check", "--write", "--strict", "--nproc-per-node"}
     for page in (DOCS / "pipelines.md", DOCS / "failures.md", DOCS / "extending.md", DOCS / "training.md"):
         named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", page.read_text(encoding="utf-8")))
         assert named - known == set(), page.name
@@ -248,3 +251,19 @@ def test_what_is_said_of_versions_and_lists_is_so() -> None:
     layout = (ROOT / "tests" / "test_layout.py").read_text(encoding="utf-8")
     floors = re.findall(r'"(\w+)"', layout[layout.index("FLOORS = [") : layout.index('"""The core from')])
     assert " < ".join(floors) in (DOCS / "architecture.md").read_text(encoding="utf-8").replace("\n", " ")
+
+
+def test_the_trainer_s_columns_are_those_that_are_described() -> None:
+    from prefdata.train.metrics import StepMetrics
+    from prefdata.train.throughput import COUNTED, Speed
+
+    spec = importlib.util.spec_from_file_location("reference_pages", DOCS / "reference.py")
+    assert spec is not None and spec.loader is not None
+    pages = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(pages)
+    speed: Any = Speed.__new__(Speed)
+    speed._flops, speed._peak = SimpleNamespace(of=lambda *_: 1.0), None
+    speed._devices = SimpleNamespace(world=1, device=SimpleNamespace(type="cpu"))
+    own = {"step", "loss", "lr", "grad_norm", "terms", "lists", "seconds", "held_out"}
+    written = {*own, *StepMetrics().as_dict(), *COUNTED, *speed.of(dict.fromkeys(COUNTED, 1), 1.0)}
+    assert set(pages._METRICS) == written

@@ -28,6 +28,9 @@ def evaluate(
     by: Annotated[list[str] | None, typer.Option("--by", help="aspect, annotator, kind.")] = None,
     max_length: Annotated[int, typer.Option(min=2, help="Tokens of a prompt and its longest response.")] = 2048,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
+    template: Annotated[
+        Literal["auto", "none"], typer.Option(help="none: messages are joined as they are, for a base model.")
+    ] = "auto",
 ) -> None:
     """Say what a policy or a reward model is worth on preferences: accuracies, ranking, best-of-n, calibration.
 
@@ -38,12 +41,13 @@ def evaluate(
     from prefdata.evaluate import evaluate as run_evaluation
     from prefdata.evaluate.run import ATTRIBUTES
     from prefdata.train.errors import TrainError
+    from prefdata.train.screen import visible
 
     attributes = tuple(by) if by else ("aspect", "annotator")
     unknown = [name for name in attributes if name not in ATTRIBUTES]
     if unknown:
         raise PrefdataError(f"--by {unknown[0]}: accuracies are taken apart by {', '.join(ATTRIBUTES)}")
-    settings = Settings(split=split, beta=beta, max_length=max_length, device=device)
+    settings = Settings(split=split, beta=beta, max_length=max_length, device=device, template=template)
     try:
         found = run_evaluation(
             data,
@@ -53,12 +57,12 @@ def evaluate(
             dataset=dataset,
             by=attributes,
             settings=settings,
-            say=lambda line: errors.print(escape(line)),
+            say=lambda line: errors.print(escape(visible(line))),
         )
     except TrainError as error:
         raise PrefdataError(str(error)) from error
     for line in _lines(found.measures):
-        output.print(escape(line))
+        output.print(escape(visible(line)))
     if found.new_rows is not None:
         output.print(escape(f"{dataset}: {found.new_rows} annotations by {found.scored.annotator}"))
     if out is not None:
@@ -71,6 +75,9 @@ def score(
     out: Annotated[Path, typer.Option(help="The Parquet file to write.")],
     max_length: Annotated[int, typer.Option(min=2, help="Tokens of a prompt and its longest response.")] = 2048,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
+    template: Annotated[
+        Literal["auto", "none"], typer.Option(help="none: messages are joined as they are, for a base model.")
+    ] = "auto",
 ) -> None:
     """Write a model's numbers for every response of an export: of each token of a policy, or a model's rewards.
 
@@ -81,10 +88,17 @@ def score(
     from prefdata.errors import PrefdataError
     from prefdata.evaluate.tokens import score_file
     from prefdata.train.errors import TrainError
+    from prefdata.train.screen import visible
 
     try:
         rows = score_file(
-            data, model, out, max_length=max_length, device=device, say=lambda line: errors.print(escape(line))
+            data,
+            model,
+            out,
+            max_length=max_length,
+            device=device,
+            template=template,
+            say=lambda line: errors.print(escape(visible(line))),
         )
     except TrainError as error:
         raise PrefdataError(str(error)) from error
@@ -95,6 +109,8 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
     yield f"{found['model']}: {found['edges']} pairs of {found['lists']} lists, {found['groups']} prompts"
     for reason, count in found["left_out"].items():
         yield f"  left out: {count} x {reason}"
+    if not found["edges"]:
+        yield "  no response is better than another there, so no accuracy: evaluate on pairs or lists"
     names = {"reward": "reward", "logprob": "log-probability", "mean_logprob": "log-probability a token"}
     for name, of in found["accuracy"].items():
         for attribute, said in [

@@ -36,14 +36,47 @@ def train(
 
     Example: `prefdata train --data pairs.parquet --model smollm2-135m-instruct --loss dpo --out model`
     """
-    import yaml
-
     from prefdata.engines.models import resolve
     from prefdata.errors import PrefdataError
     from prefdata.train import TrainConfig
     from prefdata.train import train as run_training
     from prefdata.train.data import check_file
     from prefdata.train.errors import TrainError
+    from prefdata.train.screen import INTERRUPTED
+
+    given, where = _given(config, sets, bool(data))
+    options = {"data": data, "model": model, "loss": loss, "out": out, "max_steps": max_steps, "lora": lora}
+    options["reference"] = reference
+    given.update({key: value for key, value in options.items() if value is not None})
+    if plugin:
+        earlier = given.get("plugins") or ()
+        given["plugins"] = [*((earlier,) if isinstance(earlier, str) else earlier), *plugin]
+    try:
+        asked = TrainConfig.from_mapping(given, where)
+        check_file(asked.data)
+        if not (Path(asked.model) / "adapter_config.json").is_file():  # adapters, which are merged into their base
+            asked = replace(asked, model=resolve(asked.model))
+        named = asked.reference is not None and not asked.reference.endswith(".parquet")
+        if named and not Path(str(asked.reference)).exists():
+            asked = replace(asked, reference=resolve(str(asked.reference)))
+        result = run_training(asked, say=lambda line: errors.print(escape(line)))
+    except TrainError as error:
+        raise PrefdataError(str(error)) from error
+    except KeyboardInterrupt:
+        errors.print(INTERRUPTED)
+        raise typer.Exit(130) from None
+    output.print(escape(str(result.out)))
+
+
+def _given(config: Path | None, sets: list[str] | None, named: bool) -> tuple[dict[str, Any], str]:
+    """What the file and `--set` ask for, and the file's name for an error; `named`: the data have a flag of their own.
+
+    Raises:
+        PrefdataError: one of them cannot be read.
+    """
+    import yaml
+
+    from prefdata.errors import PrefdataError
 
     given: dict[str, Any] = {}
     where = "train"
@@ -51,8 +84,9 @@ def train(
         where = str(config)
         try:
             given = yaml.safe_load(config.read_text(encoding="utf-8")) or {}
-        except (OSError, yaml.YAMLError) as error:
-            raise PrefdataError(f"{config} cannot be read: {error}") from error
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            hint = "" if named else " (a YAML file of options stands there; the data are named with --data FILE)"
+            raise PrefdataError(f"{config} cannot be read: {' '.join(str(error).split())}{hint}") from error
         if not isinstance(given, dict):
             raise PrefdataError(f"{config}: it holds options, one `key: value` a line")
     for assignment in sets or ():
@@ -64,20 +98,4 @@ def train(
         except yaml.YAMLError as error:
             problem = getattr(error, "problem", None) or error
             raise PrefdataError(f"--set {assignment}: the value is not YAML: {problem}") from error
-    options = {"data": data, "model": model, "loss": loss, "out": out, "max_steps": max_steps, "lora": lora}
-    options["reference"] = reference
-    given.update({key: value for key, value in options.items() if value is not None})
-    if plugin:
-        earlier = given.get("plugins") or ()
-        given["plugins"] = [*((earlier,) if isinstance(earlier, str) else earlier), *plugin]
-    try:
-        asked = TrainConfig.from_mapping(given, where)
-        check_file(asked.data)
-        asked = replace(asked, model=resolve(asked.model))
-        named = asked.reference is not None and not asked.reference.endswith(".parquet")
-        if named and not Path(str(asked.reference)).exists():
-            asked = replace(asked, reference=resolve(str(asked.reference)))
-        result = run_training(asked, say=lambda line: errors.print(escape(line)))
-    except TrainError as error:
-        raise PrefdataError(str(error)) from error
-    output.print(escape(str(result.out)))
+    return given, where

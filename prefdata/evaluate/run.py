@@ -62,7 +62,10 @@ def evaluate(
         TrainError: the file cannot be used.
     """
     chosen = settings or Settings()
-    opened = None if dataset is None else Dataset(dataset)  # before the long part: a wrong name must not cost it
+    # Before the long part: a wrong name must not cost it.
+    opened = None if dataset is None else Dataset(dataset)
+    if out is not None:
+        Path(out).mkdir(parents=True, exist_ok=True)
     read = read_preferences(Path(data))
     scored = score_lists(read, model, reference=reference, settings=chosen, say=say)
     found = {
@@ -75,7 +78,6 @@ def evaluate(
     }
     if out is not None:
         folder = Path(out)
-        folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False)
         (folder / "evaluation.json").write_text(text + "\n", encoding="utf-8")
         write_annotations(annotations_of(scored), str(folder / "annotations.parquet"))

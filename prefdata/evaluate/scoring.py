@@ -18,6 +18,7 @@ from prefdata.lm import Row, first_fit_decreasing, pack
 from prefdata.train.data import PreferenceData
 from prefdata.train.encoder import Encoder
 from prefdata.train.hashes import tokenizer_hash, weights_hash
+from prefdata.train.model import load_model
 from prefdata.train.preferences import TokenList
 from prefdata.train.reference import Scorer
 from prefdata.train.tokens import tokenise
@@ -40,6 +41,8 @@ class Settings:
         max_length: tokens of a prompt and its longest response; longer lists are left out and counted.
         pack_tokens: tokens in one forward pass.
         device: auto, cpu, cuda, ...
+        template: `auto`: the model's chat template, or what the model was trained with; `none`: messages are joined as
+            they are, for a base model.
     """
 
     split: Split = "valid"
@@ -47,6 +50,7 @@ class Settings:
     max_length: int = 2048
     pack_tokens: int = 2048
     device: str = "auto"
+    template: Literal["auto", "none"] = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +104,7 @@ def score_lists(
         ]
         return Scored(judged, loaded.annotator, loaded.hash, settings, left_out, None)
     lp = loaded.logprobs([one.rows for one in lists], settings)
-    against = _reference_of(model, reference)
+    against = _reference_of(model, reference, say)
     ref: list[FloatArray] | None = None
     identity = loaded.hash
     if against is not None:
@@ -137,7 +141,7 @@ def tokenised(data: PreferenceData, loaded: Loaded, settings: Settings) -> tuple
     if not chosen:
         held = "holds nothing out (no row has the split valid)" if settings.split == "valid" else "has no such rows"
         raise EngineError(f"{data.path} {held}: choose --split all, or export with a step `split`")
-    encoder = Encoder(loaded.tokenizer, loaded.name, templated=data.templated)
+    encoder = Encoder(loaded.tokenizer, loaded.name, templated=data.templated, template=loaded.template)
     made = tokenise(replace(data, lists=chosen), encoder, frozenset(), max_length=settings.max_length, overlong="drop")
     return list(made.training), dict(made.left_out)
 
@@ -146,30 +150,56 @@ def _lengths(rows: Sequence[Row]) -> FloatArray:
     return np.array([max(1, len(row.scored)) for row in rows], dtype=np.float64)
 
 
-def _reference_of(model: str, reference: str | None) -> str | None:
-    """The reference that was named, else what the folder's manifest says the policy was trained from."""
+def _reference_of(model: str, reference: str | None, say: Say) -> str | None:
+    """The reference's name: as given, or what the manifest in the model's folder says that it was trained from."""
     if reference == "none":
         return None
     if reference is not None:
         return reference
-    manifest = Path(model).expanduser() / "manifest.json"
-    try:
-        named = json.loads(manifest.read_text(encoding="utf-8"))["config"]["model"]
-    except (OSError, ValueError, KeyError, TypeError):
+    named = _trained_with(model).get("model")
+    if named is None:
         return None
     try:
-        return resolve(str(named))
+        return _source(str(named))
     except EngineError:
+        say(f"what it was trained from ({named}) is not here, so nothing is said of its reward: name it as reference")
         return None
+
+
+def _source(named: str) -> str:
+    """What is loaded for a name; a folder of adapters has no config.json, and stands for itself.
+
+    Raises:
+        EngineError: there is no such model.
+    """
+    return named if (Path(named) / "adapter_config.json").is_file() else resolve(named)
+
+
+def _trained_with(model: str) -> dict[str, Any]:
+    """The configuration in the manifest that `prefdata train` left in a model's folder; empty for any other."""
+    try:
+        told = json.loads((Path(model).expanduser() / "manifest.json").read_text(encoding="utf-8"))["config"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return told if isinstance(told, dict) else {}
 
 
 class Loaded:
     """A model, ready for packs."""
 
-    def __init__(self, name: str, folder_hash: str, output: Literal["logprobs", "reward"], model: Any, tokenizer: Any):
+    def __init__(
+        self,
+        name: str,
+        weights: str,
+        output: Literal["logprobs", "reward"],
+        model: Any,
+        tokenizer: Any,
+        template: Literal["auto", "none"],
+    ) -> None:
         from prefdata.lm.model import PackedModel
 
-        self.name, self.hash, self.output, self.tokenizer = name, folder_hash, output, tokenizer
+        self.name, self.hash, self.output, self.tokenizer = name, weights, output, tokenizer
+        self.template = template
         self.model: PackedModel = PackedModel(model, output=output)
 
     @property
@@ -190,23 +220,31 @@ class Loaded:
         )
 
         load_quietly()
-        source = resolve(named)
+        source = _source(named)
         device = settings.device
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         try:
             with LOADING:
-                config = AutoConfig.from_pretrained(source, trust_remote_code=False)
-                classifies = any("SequenceClassification" in name for name in config.architectures or ())
-                maker = AutoModelForSequenceClassification if classifies else AutoModelForCausalLM
-                model = maker.from_pretrained(
-                    source, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
-                )
-                tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+                if source == named and (Path(named) / "adapter_config.json").is_file():
+                    classifies = False
+                    model, tokenizer = load_model(source)  # merged into their base model
+                else:
+                    config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+                    classifies = any("SequenceClassification" in name for name in config.architectures or ())
+                    maker = AutoModelForSequenceClassification if classifies else AutoModelForCausalLM
+                    model = maker.from_pretrained(
+                        source, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+                    )
+                    tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
             if classifies and model.config.num_labels != 1:
                 raise EngineError(f"the model {named} has {model.config.num_labels} outputs; a reward model has one")
-            packed = cls(Path(source).name, weights_hash(source), "reward" if classifies else "logprobs",
-                         model.to(device).eval(), tokenizer)  # fmt: skip
+            # Of the module, as the trainer hashes it: so its reference file knows what was scored here.
+            found = weights_hash(model)
+            output: Literal["logprobs", "reward"] = "reward" if classifies else "logprobs"
+            joined = "none" in (settings.template, _trained_with(source).get("template"))
+            template: Literal["auto", "none"] = "none" if joined else "auto"
+            packed = cls(Path(source).name, found, output, model.to(device).eval(), tokenizer, template)
             packed.model.verify()
         except (OSError, ValueError, RuntimeError) as error:
             raise EngineError(f"the model {named!r} cannot be loaded: {error}") from error
@@ -241,7 +279,12 @@ class Loaded:
         with torch.inference_mode():
             for numbers in first_fit_decreasing(sizes, settings.pack_tokens):
                 laid = pack([groups[number] for number in numbers])
-                yield numbers, self.model(laid).double().cpu().numpy(), laid.lengths
+                values = self.model(laid).double().cpu().numpy()
+                if not np.isfinite(values).all():
+                    raise EngineError(
+                        f"the model {self.name} gives numbers that are none (NaN): its weights are damaged"
+                    )
+                yield numbers, values, laid.lengths
 
 
 def _deal(made: list[FloatArray], numbers: Sequence[int], groups: Sequence[Sequence[Row]], values: FloatArray) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from prefdata.engines.models import require_local
+from prefdata.errors import EngineError
 from prefdata.evaluate.scoring import Loaded, Say, Settings, tokenised
 from prefdata.train.data import read_preferences
 from prefdata.train.preferences import TokenList
@@ -17,7 +19,14 @@ from prefdata.train.reference import Reference
 
 
 def score_file(
-    data: Path, model: str, out: Path, *, max_length: int = 2048, device: str = "auto", say: Say = print
+    data: Path,
+    model: str,
+    out: Path,
+    *,
+    max_length: int = 2048,
+    device: str = "auto",
+    template: Literal["auto", "none"] = "auto",
+    say: Say = print,
 ) -> int:
     """Write what a policy says of every response's tokens, or a reward model of every response.
 
@@ -30,24 +39,28 @@ def score_file(
         out: the Parquet file.
         max_length: tokens of a prompt and its longest response; longer lists are left out and counted.
         device: auto, cpu, cuda, ...
+        template: see `Settings`.
         say: gets a line now and then.
 
     Returns:
         How many rows were written: distinct ones for a policy, one for each response for a reward model.
 
     Raises:
-        EngineError: the model cannot be loaded.
+        EngineError: the model cannot be loaded, or `out` is a folder.
         TrainError: the file cannot be used.
     """
     require_local()
-    settings = Settings(split="all", max_length=max_length, device=device)
+    # Before the long part: a wrong name must not cost it.
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if out.is_dir():
+        raise EngineError(f"{out} is a folder: name the Parquet file to write")
+    settings = Settings(split="all", max_length=max_length, device=device, template=template)
     read = read_preferences(data)
     loaded = Loaded.of(model, settings)
     lists, left_out = tokenised(read, loaded, settings)
     for reason, count in left_out.items():
         say(f"  left out: {count} x {reason}")
     say(f"{sum(len(one.rows) for one in lists)} responses of {len(lists)} lists under {loaded.name}")
-    out.parent.mkdir(parents=True, exist_ok=True)
     if loaded.output == "reward":
         return _write_rewards(lists, loaded, out, settings)
     groups = [one.reference for one in lists]

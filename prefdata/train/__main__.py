@@ -16,10 +16,11 @@ from typing import Any
 
 from prefdata.train.config import TrainConfig
 from prefdata.train.errors import TrainError
+from prefdata.train.screen import INTERRUPTED
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Train; returns 0, or 2 where something cannot be used, said in a sentence."""
+    """Train; returns 0, or 2 where something cannot be used and 130 after Ctrl-C, said in a sentence."""
     try:
         config = configured(_parser().parse_args(arguments))
         from prefdata.train.loop import train
@@ -31,6 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:  # a full disk, a folder that may not be written to
         print(f"error: {error}: put that right, and run the same command again", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(INTERRUPTED, file=sys.stderr)
+        return 130
     if os.environ.get("RANK", "0") == "0":  # a launcher started several of us
         print(config.out)
     return 0
@@ -48,7 +52,8 @@ def configured(given: argparse.Namespace) -> TrainConfig:
         try:
             mapping = json.loads(given.config.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise TrainError(f"{given.config} cannot be read as JSON: {error}") from None
+            hint = "; YAML is read by `prefdata train`" if given.config.suffix in (".yaml", ".yml") else ""
+            raise TrainError(f"{given.config} cannot be read as JSON: {error}{hint}") from None
         if not isinstance(mapping, dict):
             raise TrainError(f"{given.config}: it holds options, as one JSON object")
     for assignment in given.set:

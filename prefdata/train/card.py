@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING, Any
 from prefdata.train.config import TrainConfig
 from prefdata.train.folder import MADE_BY, MANIFEST
 from prefdata.train.losses import LossSpec
+from prefdata.train.screen import visible
 
 if TYPE_CHECKING:
     from prefdata.train.data import PreferenceData
     from prefdata.train.model import Policy
     from prefdata.train.run import Result
 
+LONGEST = 400
+"""Characters of a text in the card; a footer may hold any number."""
 _PACKAGES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "numpy", "pyarrow", "prefdata")
 
 
@@ -76,14 +79,14 @@ def model_card(manifest: Mapping[str, Any]) -> str:
         "pipeline_tag": "text-classification" if outputs else "text-generation",
         "tags": ["prefdata", "reward-model" if outputs else "preference-tuned", loss["name"]],
     }
-    if not Path(config["model"]).is_absolute() and re.fullmatch(r"[\w.-]+/[\w.-]+", config["model"]):
+    if not Path(config["model"]).exists() and re.fullmatch(r"[\w.-]+/[\w.-]+", config["model"], re.ASCII):
         head["base_model"] = config["model"]
     front = "".join(f"{key}: {json.dumps(value, ensure_ascii=True)}\n" for key, value in head.items())
     kind = f"A reward model (outputs: {', '.join(map(code, outputs))})" if outputs else "A language model"
-    options = ", ".join(f"{name} {value}" for name, value in config["loss_options"].items())
+    options = ", ".join(f"{name} {_value(value)}" for name, value in config["loss_options"].items())
     how = f"LoRA of rank {config['lora']}, merged" if config["lora"] else "all weights"
     rows = [
-        ("Base model", code(config["model"])),
+        ("Base model", code(_named(config["model"]))),
         ("Loss", f"{code(loss['name'])} ({plain(loss['paper'])})" if loss["paper"] else code(loss["name"])),
         ("Options of the loss", code(options) if options else "none"),
         ("Trained", f"{how}; {_steps(manifest['results'])} of {config['batch_size']} lists"),
@@ -93,7 +96,7 @@ def model_card(manifest: Mapping[str, Any]) -> str:
         ("SHA-256 of the data", code(data["sha256"])),
     ]
     if manifest["reference"]:
-        rows.insert(3, ("Reference", code(manifest["reference"])))
+        rows.insert(3, ("Reference", code(_named(manifest["reference"]))))
     rows += [(f"Data: {plain(key)}", code(value)) for key, value in sorted(data["metadata"].items())]
     rows += [
         ("Lists trained on", str(counts["training"])),
@@ -124,6 +127,9 @@ def _results(results: Mapping[str, Any]) -> str:
     for key, name in {"kendall_tau": "Kendall's tau", "ndcg": "NDCG"}.items():
         if after[key] is not None:
             lines.append(f"| {name} ({after['lists']} lists) | {before[key]:.3f} | {after[key]:.3f} |\n")
+    if after["auc"] is not None:
+        name = f"AUC of wanted against unwanted responses ({after['singles']} responses)"
+        lines.append(f"| {name} | {before['auc']:.3f} | {after['auc']:.3f} |\n")
     if not lines:
         return "The lists that were held out have no better and worse response to be told apart.\n\n"
     return (
@@ -141,15 +147,30 @@ def _interval(found: Mapping[str, float]) -> str:
     return f"{found['value']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"
 
 
+def _named(model: str) -> str:
+    """A hub id as it is; of a folder its name, since the path says nothing to others."""
+    return Path(model).name if Path(model).exists() else model
+
+
+def _value(value: Any) -> str:
+    """An option as YAML has it."""
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _line(text: Any) -> str:
+    """A text on one line of at most LONGEST characters, with what steers a screen (ESC, right-to-left) spelt out."""
+    line = visible(" ".join(str(text).split()))
+    return line if len(line) <= LONGEST else line[: LONGEST - 1] + "…"
+
+
 def plain(text: Any) -> str:
     """A text on one line in which nothing is markup."""
-    line = " ".join(str(text).split())
-    return re.sub(r"([\\`*_\[\]<>|#!~&])", r"\\\1", line)
+    return re.sub(r"([\\`*_\[\]<>|#!~&])", r"\\\1", _line(text))
 
 
 def code(text: Any) -> str:
     """A text on one line as code in a table's cell."""
-    line = " ".join(str(text).split()).replace("|", "\\|")
+    line = _line(text).replace("|", "\\|")
     longest = max((len(run) for run in re.findall(r"`+", line)), default=0)
     fence = "`" * (longest + 1)
     return f"{fence} {line} {fence}" if longest else f"`{line or ' '}`"

@@ -40,7 +40,7 @@ class TrainConfig:
         model: a folder or a hub id, with safetensors and a tokenizer; a folder of LoRA adapters is merged into its base
             model, and training (and the reference) starts from there.
         out: the folder to write. It may exist only if it is empty or an earlier run's, which is then replaced.
-        loss: a name in `LOSSES`.
+        loss: one that `prefdata losses` lists, or one of your plugins'.
         beta: the loss's beta; null: the loss's own default.
         loss_options: further options of the loss, by name.
         plugins: Python files of yours that register losses.
@@ -72,8 +72,8 @@ class TrainConfig:
         rationale_template: the prompt of a rationale, for losses that read some: a text with {prompt}, {first} and
             {second}; null: the trainer's own.
         eval_every: steps between two looks at the held-out lists; 0: before and after training only.
-        early_stopping: stop once that many looks in a row brought no better held-out accuracy, and keep the weights of
-            the best; 0: never.
+        early_stopping: stop once that many looks in a row brought no better held-out accuracy (of single responses:
+            AUC), and keep the weights of the best; 0: never.
         save_every: steps between two checkpoints; 0: none.
         resume: auto (go on where the same command was interrupted), never (start over), or the path of a checkpoint.
         seed: of the adapters' start and the order of the lists.

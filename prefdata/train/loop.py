@@ -21,6 +21,7 @@ from prefdata.train.checkpoint import Checkpoints, Found
 from prefdata.train.config import TrainConfig, load_plugins
 from prefdata.train.data import PreferenceData, read_preferences
 from prefdata.train.devices import connect
+from prefdata.train.disk import sync
 from prefdata.train.encoder import Encoder
 from prefdata.train.errors import TrainError
 from prefdata.train.folder import CHECKPOINTS, METRICS, cut_metrics, digest_of, take_over, working_folder
@@ -163,6 +164,8 @@ def optimise(run: Run) -> Progress:
                 run.screen(f"stopped: {progress.looks} looks brought nothing better than {progress.best:.3f}")
                 break
             if config.save_every and progress.step % config.save_every == 0 and progress.step < len(run.plan):
+                if devices.main:
+                    sync(run.folder / METRICS)  # a power cut must not leave a checkpoint whose steps have no rows
                 checkpoints.save(progress.step, run.policy, optimiser, progress.as_dict(run.fingerprint))
     if progress.best is not None and progress.best_step < progress.step:
         checkpoints.load_best(progress.best_step, run.policy)
@@ -193,6 +196,8 @@ def accumulate(
         for name, mass in loss.masses(micro.batch, options).items():
             masses[name] = masses.get(name, 0.0) + float(mass) * counts
     masses = devices.total(masses)
+    if not any(masses.values()):
+        run.screen(f"step {step + 1}: nothing in its lists counts for the loss (ties under label: hard, for example)")
     drawn = _mismatched(run, step)
     terms, counted = dict.fromkeys(masses, 0.0), dict.fromkeys(COUNTED, 0)
     done: list[tuple[MicroBatch, Outputs, Any, dict[str, torch.Tensor]]] = []

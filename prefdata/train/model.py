@@ -158,7 +158,9 @@ def load_model(
         model, found = maker.from_pretrained(base, output_loading_info=True, **options)
         missing = sorted(key for key in found["missing_keys"] if not (outputs and key.startswith("score.")))
         if missing:
-            raise TrainError(f"the model {base!r} lacks weights ({missing[0]} and {len(missing) - 1} more)")
+            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+            kind = "a reward model is made of a" if outputs else "a policy is a"
+            raise TrainError(f"the model {base!r} lacks weights ({missing[0]}{more}): {kind} causal language model")
         if adapters:
             model = _merged(model, adapters)
         own = adapters if adapters and (adapters / "tokenizer_config.json").is_file() else base
@@ -172,8 +174,12 @@ def load_model(
 
 def with_adapters(model: Any, config: TrainConfig, outputs: Sequence[str] = ()) -> Any:
     """The model in LoRA adapters on all linear layers but the head; a reward head is trained whole."""
-    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
-
+    try:
+        from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+    except ImportError:
+        raise TrainError(
+            "LoRA needs the package peft: pip install peft, or train all weights with `--lora 0`"
+        ) from None
     if config.quantize != "none":
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     adapters = LoraConfig(
@@ -323,8 +329,10 @@ def _base_of(adapters: Path) -> str:
 
 
 def _merged(model: Any, adapters: Path) -> Any:
-    from peft import PeftModel
-
+    try:
+        from peft import PeftModel
+    except ImportError:
+        raise TrainError(f"{adapters} holds LoRA adapters, which need the package peft: pip install peft") from None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         merged = PeftModel.from_pretrained(model, str(adapters)).merge_and_unload()

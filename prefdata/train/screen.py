@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from prefdata.train.model import Policy
     from prefdata.train.tokens import Encoder
 
+INTERRUPTED = "interrupted: the same command goes on from the last checkpoint (save_every says how often there is one)"
+"""What is said after Ctrl-C."""
 REFERENCE_EVERY = 10.0
 """Seconds between two lines on how far the reference's log-probabilities are."""
 
@@ -35,8 +37,8 @@ class Screen:
         self._said = time.monotonic()
 
     def __call__(self, line: str) -> None:
-        """Say a line."""
-        self._say(line)
+        """Say a line. File names and reasons come from elsewhere, and must not steer the terminal."""
+        self._say(visible(line))
 
     def describe(self, config: TrainConfig, data: Path, form: str, counts: Mapping[str, Any], policy: Policy) -> None:
         """What is trained on what."""
@@ -82,6 +84,11 @@ class Screen:
                 f"held out, {when} training: Kendall's tau {found.kendall_tau:+.3f}, NDCG {found.ndcg:.3f} "
                 f"({found.lists} lists of three and more)"
             )
+        if found and found.auc is not None:
+            self(
+                f"held out, {when} training: AUC of wanted against unwanted responses {found.auc:.3f} "
+                f"({found.singles} responses)"
+            )
 
     def step(self, row: Mapping[str, Any], steps: int) -> None:
         """A step's line, every `log_every` steps and at the end."""
@@ -97,12 +104,19 @@ class Screen:
         shown = [f"step {number}/{steps}", f"loss {row['loss']:.4f}"]
         if row["margin"] is not None:
             shown += [f"margin {row['margin']:+.3f}", f"accuracy {row['accuracy']:.2f}"]
+        if row["auc"] is not None:
+            shown.append(f"AUC {row['auc']:.2f}")
         if row["chosen_change"] is not None:
             shown += [f"chosen {row['chosen_change']:+.3f}", f"rejected {row['rejected_change']:+.3f}"]
         shown.append(f"{row['tokens_per_s']:.0f} tokens/s")
         if left is not None and number < steps:
             shown.append(f"{duration(left)} left")
         self("  ".join(shown))
+
+
+def visible(text: str) -> str:
+    """A text with what cannot be printed (ESC, right-to-left marks, line breaks) spelt out."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
 
 
 def duration(seconds: float) -> str:

@@ -185,3 +185,54 @@ def test_mistakes_are_sentences(exported: tuple[Path, Path], policy: Path, tmp_p
     rows.write_parquet(tmp_path / "train.parquet")
     with pytest.raises(EngineError, match="holds nothing out"):
         evaluate(tmp_path / "train.parquet", str(policy), **SILENT)
+
+
+def test_adapters_and_what_was_trained_on_them(exported: tuple[Path, Path], policy: Path, tmp_path: Path) -> None:
+    """A folder of adapters is merged; as the start of a training it is its reference."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    adapted = get_peft_model(
+        AutoModelForCausalLM.from_pretrained(policy), LoraConfig(target_modules="all-linear", task_type="CAUSAL_LM")
+    )
+    for name, weight in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.constant_(weight, 0.1)
+    adapted.save_pretrained(tmp_path / "adapters")
+    config = TrainConfig(
+        data=exported[1], model=str(tmp_path / "adapters"), out=tmp_path / "model", loss="dpo", max_steps=1
+    )
+    train(config, lambda _: None)
+    found = evaluate(exported[1], str(tmp_path / "model"), **SILENT)
+    assert found.scored.reference == str(tmp_path / "adapters")
+    (tmp_path / "adapters").rename(tmp_path / "moved")
+    said: list[str] = []
+    alone = evaluate(exported[1], str(tmp_path / "model"), say=said.append)
+    assert alone.scored.reference is None and any("is not here" in line for line in said)
+    moved = evaluate(exported[1], str(tmp_path / "model"), reference=str(tmp_path / "moved"), **SILENT)
+    assert moved.measures["accuracy"] == found.measures["accuracy"]
+
+
+def test_a_folder_that_cannot_be_written_costs_nothing(
+    exported: tuple[Path, Path], policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("prefdata.evaluate.run.score_lists", lambda *_, **__: pytest.fail("it was begun"))
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(OSError, match="file"):
+        evaluate(exported[1], str(policy), out=tmp_path / "file", **SILENT)
+    with pytest.raises(EngineError, match="is a folder: name the Parquet file"):
+        score_file(exported[1], str(policy), tmp_path)
+
+
+def test_numbers_that_are_none_are_refused(exported: tuple[Path, Path], policy: Path, tmp_path: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(policy)
+    with torch.no_grad():
+        model.model.norm.weight.fill_(float("nan"))
+    model.save_pretrained(tmp_path / "broken")
+    AutoTokenizer.from_pretrained(policy).save_pretrained(tmp_path / "broken")
+    with pytest.raises(EngineError, match="broken"):
+        evaluate(exported[1], str(tmp_path / "broken"), **SILENT)

@@ -123,6 +123,17 @@ def test_bfloat16_is_no_worse_than_computing_all_logits(words: int, chunk: int) 
         assert (found.float() - wanted).norm() <= allowed
 
 
+def test_gradients_of_the_head_add_up_in_float32_over_chunks() -> None:
+    """1024 chunks of one state each: a bfloat16 sum would stand still once it is 256 times a chunk's share."""
+    inputs = [torch.ones(1024, 2).bfloat16(), torch.zeros(8, 2).bfloat16(), torch.zeros(1024).long(),
+              torch.zeros(8).bfloat16()]  # fmt: skip
+    inputs[1].requires_grad_()
+    inputs[3].requires_grad_()
+    by_weight, by_bias = graded(fused_logprobs(*inputs, chunk=1), inputs, torch.ones(1024))
+    assert by_weight[1].tolist() == [-128, -128] and by_weight[0].tolist() == [896, 896]
+    assert by_bias.tolist() == [896, *[-128] * 7]
+
+
 def test_a_long_sum_keeps_what_bfloat16_would_round_away() -> None:
     """512 values of a bfloat16 head, summed: returned in bfloat16 they would be off by whole nats."""
     inputs = [one.detach().bfloat16() if one.is_floating_point() else one for one in drawn(512, 32, 600)[:3]]

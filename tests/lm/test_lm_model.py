@@ -17,7 +17,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from prefdata.lm import Pack, PackedModel, Row, pack  # noqa: E402
-from prefdata.lm.attention import BLOCK, block_mask  # noqa: E402
+from prefdata.lm.attention import BLOCK, Layers, attention_masks, block_mask  # noqa: E402
 from prefdata.lm.trees import attend, pieces, tree_mask  # noqa: E402
 
 FEW = settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
@@ -205,6 +205,20 @@ def test_a_lora_adapter_is_read_switched_off_and_trained(targets: list[str]) -> 
     assert distance(by_pack, gradients(model, loss_of(expected, [3, 2, 4]))) < 1e-5
     with model.disable_adapter(), torch.no_grad():
         assert torch.equal(packed(pack([GROUP])), plain)
+
+
+@pytest.mark.parametrize("family_", ["llama", "phi"])
+def test_a_lora_adapter_of_the_head_that_has_a_bias(family_: str) -> None:
+    """Phi's head has one of its own, to which it is added."""
+    peft = pytest.importorskip("peft")
+    config = peft.LoraConfig(r=2, lora_alpha=6, target_modules=["lm_head"], init_lora_weights=False, lora_bias=True)
+    model = peft.get_peft_model(decoder(family_), config)
+    with torch.no_grad():
+        model.base_model.model.lm_head.lora_B["default"].bias.add_(torch.randn(VOCABULARY))
+    values, _, by_pack = whole(PackedModel(model), model, pack([GROUP]))
+    expected = separate_logprobs(model, GROUP)
+    assert relative(values, expected) < 1e-5
+    assert distance(by_pack, gradients(model, loss_of(expected, [3, 2, 4]))) < 1e-5
 
 
 def test_a_head_that_is_trained_whole_is_read_where_it_is_switched_on() -> None:
@@ -407,6 +421,21 @@ def test_the_pieces_of_trees_cover_what_is_seen(made: list[list[Row]], window: i
         seen = np.tri(piece.length, dtype=bool) if piece.seen is None else piece.seen.numpy()
         covered[np.ix_(range(starts[number], starts[number + 1]), keys)] = seen
     assert starts[-1] == packed.size and (covered == packed.visible(window)).all()
+
+
+@pytest.mark.parametrize("length", [3, 4, 5, 6])
+def test_a_window_acts_from_the_first_token_that_it_hides(length: int) -> None:
+    packed = pack([[Row(tuple(range(length)))]])
+    made = attention_masks(packed, Layers({"sliding_attention": 4}, False), "sdpa", torch.device("cpu"), torch.float32)
+    assert (made[0, 0].numpy() == packed.visible(4)).all()
+
+
+def test_capped_scores_are_not_computed_tree_by_tree() -> None:
+    mask = tree_mask(pack([GROUP]), torch.device("cpu"))
+    states = torch.zeros(1, 1, mask.shape[-1], 4)
+    for option in ("softcap", "s_aux", "position_bias"):
+        with pytest.raises(ValueError, match="not computed tree by tree"):
+            attend(None, states, states, states, mask, **{option: 1.0})
 
 
 def test_a_tree_mask_that_lost_its_pieces_is_read_again() -> None:

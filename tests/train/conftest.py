@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from nursery import Nursery
 from tiny_model import byte_tokenizer, save_tiny_model
 
 MESSAGE = pa.struct([(name, pa.string()) for name in ("role", "content", "name", "tool_calls", "tool_call_id")])
@@ -115,6 +116,14 @@ def write_pairs() -> Callable[..., Path]:
         return write(path, dict.fromkeys(("prompt", "chosen", "rejected"), kind) | PAIRS, full, form)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    """Where tests of several processes get them."""
+    made = Nursery()
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="session")

@@ -120,7 +120,7 @@ def main(data: Path, model: Path, folder: Path) -> None:
         whole, killed = folder / f"{name}-whole", folder / f"{name}-killed"
         done, places = child(TrainConfig(**common, out=whole), None)
         assert done and len(rows(whole)) == STEPS
-        lives, deaths = int(os.environ.get("KILL_LIVES", "3")), []
+        lives, deaths = int(os.environ.get("KILL_LIVES", "1")), []
         for life in range(lives):
             at = chance.randint(1, places)
             deaths.append(at)

@@ -6,7 +6,7 @@ import math
 import sys
 import types
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,13 @@ import pytest
 from whole_runs import config, quiet, rich_rows, rows_of, run_of
 
 from prefdata.train import LOSSES, TrainConfig, TrainError, train
+from prefdata.train.batch import collate
+from prefdata.train.data import read_preferences
+from prefdata.train.encoder import Encoder
 from prefdata.train.loop import accumulate, optimise
 from prefdata.train.metrics import Displacement
 from prefdata.train.model import load_policy
+from prefdata.train.tokens import tokenise
 
 torch = pytest.importorskip("torch")
 Write = Callable[..., Path]
@@ -28,9 +32,13 @@ def unlike_lists() -> list[dict[str, Any]]:
     return [{"responses": [text * (1 + n % 2) for text in texts[: 2 + n % 3]], "weight": 1.0 + n % 3} for n in range(7)]
 
 
-@pytest.mark.parametrize("pack_tokens", [8, 70, 4096])
-@pytest.mark.parametrize("lora", [0, 4])
-@pytest.mark.parametrize("loss", ["dpo", "plackett-luce"])
+@pytest.mark.parametrize(
+    ("loss", "lora", "pack_tokens"),
+    [
+        *(("dpo", lora, size) for lora, size in ((0, 8), (4, 70), (0, 4096))),
+        *(("plackett-luce", lora, size) for lora, size in ((4, 8), (0, 70), (4, 4096))),
+    ],
+)
 def test_padding_counted_as_a_response_moves_the_first_loss(
     tmp_path: Path, write_lists: Write, tiny_model: Path, loss: str, lora: int, pack_tokens: int
 ) -> None:
@@ -49,6 +57,61 @@ def test_padding_counted_as_a_response_moves_the_first_loss(
     assert row["margin"] == row["chosen_change"] == row["rejected_change"] == row["kl"] == 0.0
     assert row["accuracy"] == 0.5
     assert row["packs"] == {8: 7, 70: row["packs"], 4096: 1}[pack_tokens]
+
+
+@pytest.mark.parametrize("pack_tokens", [8, 90, 4096])
+def test_a_response_in_several_packs_moves_the_first_loss(
+    tmp_path: Path, write_pairs: Write, tiny_model: Path, pack_tokens: int
+) -> None:
+    """D 1: pairs of one list share their chosen response, which is scored once and trained on in many packs."""
+    texts = [{"prompt": f"q{n // 3}", "chosen": f"{n // 3}" * 9, "rejected": "z" * (3 + n % 3)} for n in range(12)]
+    data = write_pairs(tmp_path / "p.parquet", texts)
+    chosen = config(data, tiny_model, tmp_path / "out", pack_tokens=pack_tokens, batch_size=12, max_steps=1)
+    assert train(chosen, quiet).first_loss == pytest.approx(math.log(2), rel=1e-7)
+    (row,) = rows_of(tmp_path / "out")
+    assert row["packs"] == {8: 12, 90: row["packs"], 4096: 1}[pack_tokens]
+    assert abs(row["margin"]) < 1e-5
+    assert row["kl"] < 1e-9
+
+
+@pytest.mark.parametrize("loss", sorted(LOSSES))
+def test_a_pass_in_which_nothing_counts_poisons_the_gradient(rich_lists: Any, loss: str) -> None:
+    """D 18: a pass whose weights are all 0 (a process may get nothing else) adds zeros, never NaN."""
+    spec = LOSSES[loss]
+    options = spec.checked_options({}, "test")
+    micro = collate(rich_lists, alone=spec.over == "responses", values=list(rich_lists[0].source.values))
+    nothing = replace(micro.batch, weight=torch.zeros_like(micro.batch.weight))
+    heads = spec.outputs(options)
+    made = torch.randn(len(micro.pack.last), len(heads)) if heads else -torch.rand(len(micro.pack.entry))
+    made.requires_grad_()
+    reference = torch.zeros(*micro.batch.mask.shape, micro.shape[1])
+    outputs = micro.rewards(made) if heads else micro.outputs(made, reference, spec.needed(options))
+    outputs = replace(outputs, mismatched=torch.zeros(0))
+    assert not any(spec.masses(nothing, options).values())
+    sums = spec.sums(outputs, nothing, options)
+    torch.stack(list(sums.values())).sum().backward()
+    assert made.grad is None or not made.grad.any()
+    assert not any(value.any() for value in sums.values())
+    assert all(value.any() for value in spec.masses(micro.batch, options).values())  # the weights are why
+
+
+@pytest.fixture(scope="module")
+def rich_lists(tmp_path_factory: pytest.TempPathFactory, write_lists: Write, tokenizer: Any) -> Any:
+    """Two lists as token ids, with all that any loss reads."""
+    data = read_preferences(write_lists(tmp_path_factory.mktemp("rich") / "l.parquet", rich_rows(2)))
+    encoder = Encoder(tokenizer, "tiny", templated=None)
+    return tokenise(data, encoder, frozenset({"edges", "rationales"}), max_length=200, overlong="error").training
+
+
+def test_a_step_of_ties_is_said(tmp_path: Path, write_lists: Write, tiny_model: Path) -> None:
+    rows = rich_rows(2)
+    for row in rows:
+        row["edges"] = [{**edge, "p": 0.5} for edge in row["edges"]]
+    data = write_lists(tmp_path / "l.parquet", rows)
+    lines: list[str] = []
+    hard = {"loss_options": {"label": "hard"}, "max_steps": 1, "weight_decay": 0.0}
+    train(config(data, tiny_model, tmp_path / "out", **hard), lines.append)
+    assert any(line.startswith("step 1: nothing in its lists counts for the loss") for line in lines)
 
 
 POLICY_LOSSES = sorted(name for name, spec in LOSSES.items() if spec.output == "policy")
@@ -359,8 +422,9 @@ def test_tensorboard_gets_the_numbers(
     written: list[tuple[str, float, int]] = []
 
     class Writer:
-        def __init__(self, folder: str) -> None:
+        def __init__(self, folder: str, purge_step: int) -> None:
             assert folder.endswith("tensorboard")
+            assert purge_step == 0
 
         def add_scalar(self, name: str, value: float, step: int) -> None:
             written.append((name, value, step))

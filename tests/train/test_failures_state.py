@@ -8,9 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
-import subprocess
-import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+from nursery import Nursery
 
 from prefdata.lm import PackedModel, Row, pack
 from prefdata.train import TrainConfig, TrainError, loop, scoring, train
@@ -30,7 +28,6 @@ from prefdata.train.reference import Reference, Scorer
 from prefdata.train.tokens import tokenise
 
 Write = Callable[..., Path]
-HERE = Path(__file__).resolve().parent
 
 
 def quiet(_: str) -> None:
@@ -252,22 +249,15 @@ def test_training_from_an_adapter_starts_at_log_2_and_moves(
 
 
 def test_a_killed_run_goes_on_with_the_same_batches_and_losses(
-    tmp_path: Path, toy_pairs: Path, tiny_model: Path
+    tmp_path: Path, nursery: Nursery, toy_pairs: Path, tiny_model: Path
 ) -> None:
     """D 13 (accelerate#2016, #4071, trl#7322): a resumed run shuffled anew, replayed, or restored the wrong states.
 
     `kill -9` at random places, while files are written too: LoRA and all weights, losses with a memory, the best
     weights of early stopping. The rows of metrics and the saved weights are those of the uninterrupted run, to the bit.
+    One death a run; KILL_LIVES=20 KILL_SEED=N in the environment try more.
     """
-    done = subprocess.run(
-        [sys.executable, str(HERE / "killed_training.py"), str(toy_pairs), str(tiny_model), str(tmp_path)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")])},
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-5000:]
-    told = json.loads(done.stdout.splitlines()[-1])
+    told = json.loads(nursery("killed_training", toy_pairs, tiny_model, tmp_path).splitlines()[-1])
     assert len(told) == 3 and all(places > 50 and deaths for places, deaths in told.values())
 
 

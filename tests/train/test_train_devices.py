@@ -15,6 +15,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from nursery import Nursery
 from safetensors.torch import load_file
 
 from prefdata.train.devices import Devices, connect
@@ -39,19 +40,12 @@ def nine_pairs(tmp_path_factory: pytest.TempPathFactory, write_pairs: Callable[.
 
 
 @pytest.fixture(scope="module")
-def two_processes(tmp_path_factory: pytest.TempPathFactory, nine_pairs: Path, tiny_model: Path) -> Path:
+def two_processes(
+    tmp_path_factory: pytest.TempPathFactory, nursery: Nursery, nine_pairs: Path, tiny_model: Path
+) -> Path:
     """What two gloo processes left; every comparison in `two_processes.py` held."""
     folder = tmp_path_factory.mktemp("two")
-    paths = os.pathsep.join([str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")])
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run(
-        [*launcher, *map(str, (HERE / "two_processes.py", nine_pairs, tiny_model, folder))],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": paths},
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-5000:]
+    nursery("two_processes", nine_pairs, tiny_model, folder)
     return folder
 
 

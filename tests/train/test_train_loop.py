@@ -6,9 +6,12 @@ import json
 import math
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from whole_runs import config, quiet, rich_rows, rows_of, run_of
 
@@ -19,6 +22,7 @@ from prefdata.train.loop import accumulate, optimise
 from prefdata.train.metrics import HeldOut, kendall_tau
 from prefdata.train.model import load_model, load_policy, save_policy
 from prefdata.train.plan import plan_steps, rate_factor
+from prefdata.train.run import Run, settle_shapes
 from prefdata.train.screen import duration
 
 torch = pytest.importorskip("torch")
@@ -331,6 +335,7 @@ def test_a_run_goes_on_where_it_was_interrupted(
     assert "going on from step-00000003" in lines
     assert not any(" passes" in line for line in lines)  # the reference was kept
     assert losses_of(tmp_path / "out") == losses_of(tmp_path / "whole")
+    assert [row["step"] for row in rows_of(tmp_path / "out")] == list(range(7))
     assert result.first_loss == losses_of(tmp_path / "whole")[0][0]
     same = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("out", "whole")]
     assert same[0] == same[1]
@@ -399,7 +404,79 @@ def test_early_stopping_keeps_the_best_weights(
 def test_early_stopping_needs_something_held_out(tmp_path: Path, write_pairs: Write, tiny_model: Path) -> None:
     data = write_pairs(tmp_path / "p.parquet", [{"prompt": "q", "chosen": "a", "rejected": "b"}])
     with pytest.raises(TrainError, match="early_stopping compares held-out accuracies"):
-        train(config(data, tiny_model, tmp_path / "out", eval_every=1, early_stopping=1), quiet)
+        train(config(data, tiny_model, tmp_path / "out", eval_every=9, early_stopping=1), quiet)
+    assert not (tmp_path / "out.partial" / "metrics.jsonl").read_text()  # before the first step
+
+
+@pytest.mark.parametrize("loss", ["kto", "sft"])
+def test_single_responses_are_held_out_too(tmp_path: Path, tiny_model: Path, loss: str) -> None:
+    """Their AUC is what early stopping compares, and what the screen and the card say."""
+    rows = [
+        {
+            "prompt": f"say {n}",
+            "completion": ("a" if n % 2 else "z") * (2 + n % 3),
+            "label": bool(n % 2),
+            "split": "valid" if n % 6 < 2 else "train",
+        }
+        for n in range(18)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "u.parquet")
+    lines: list[str] = []
+    more: dict[str, Any] = {"max_steps": 6, "batch_size": 12, "eval_every": 2, "early_stopping": 2}
+    result = train(config(tmp_path / "u.parquet", tiny_model, tmp_path / "out", loss=loss, **more), lines.append)
+    assert result.before is not None
+    assert result.after is not None
+    assert (result.after.reward, result.after.singles) == (None, 6)
+    assert result.after.auc == 1.0
+    assert result.before.auc == 0.5 if loss == "kto" else result.before.auc is not None
+    last = rows_of(tmp_path / "out")[-1]
+    assert last["auc"] is not None
+    if loss == "kto":
+        assert last["chosen_change"] > last["rejected_change"]
+    assert "held out, after training: AUC of wanted against unwanted responses 1.000 (6 responses)" in lines
+    assert "AUC of wanted against unwanted responses (6 responses)" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_a_reference_that_changed_is_no_continuation(
+    tmp_path: Path, toy_pairs: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor is a model, of a policy or of rewards, whose weights are others under the same name."""
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(tiny_model, tmp_path / "m")
+    common: dict[str, Any] = {"max_steps": 3, "save_every": 1}
+    runs = {
+        "reference": config(toy_pairs, tiny_model, tmp_path / "a", reference=str(tmp_path / "m"), **common),
+        "rewards": config(toy_pairs, tmp_path / "m", tmp_path / "b", loss="bradley-terry", **common),
+    }
+    for chosen in runs.values():
+        interrupted(monkeypatch, chosen, 2)
+    weights = load_file(tmp_path / "m" / "model.safetensors")
+    weights["model.norm.weight"] *= 1.01
+    save_file(weights, tmp_path / "m" / "model.safetensors", metadata={"format": "pt"})
+    for chosen in runs.values():
+        with pytest.raises(TrainError, match="another configuration or other data"):
+            train(chosen, quiet)
+
+
+def test_the_reference_file_names_no_place_on_this_machine(tmp_path: Path, toy_pairs: Path, tiny_model: Path) -> None:
+    train(config(toy_pairs, tiny_model, tmp_path / "out", max_steps=1), quiet)
+    table = pq.read_table(tmp_path / "out" / "reference.parquet")
+    assert {one.partition("@")[0] for one in table["scorer"].to_pylist()} == {tiny_model.name}
+    assert str(tiny_model.parent).encode() not in b"".join(table.schema.metadata.values())
+
+
+def test_packs_take_few_shapes_where_they_are_compiled(
+    tmp_path: Path, toy_pairs: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = run_of(config(toy_pairs, tiny_model, tmp_path / "out"), tmp_path / "work")
+    assert run.policy.module.pad_to is None
+    monkeypatch.setattr(type(run.policy.module), "kind", "flex_attention")
+    settle_shapes(run.policy, run)
+    assert run.policy.module.pad_to == 128  # one block: the packs are small
+    monkeypatch.setattr(Run, "packs", lambda run, step: [[replace(run.lists[0], size=16_000)], [run.lists[1]]])
+    settle_shapes(run.policy, run)
+    assert run.policy.module.pad_to == 2048
 
 
 def test_a_loss_of_ones_own(tmp_path: Path, toy_pairs: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

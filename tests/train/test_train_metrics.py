@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from prefdata.lm import Row
 from prefdata.train.batch import collate
 from prefdata.train.losses import Outputs
-from prefdata.train.metrics import StepMetrics, accuracy, held_out, kendall_tau, mean, ndcg, wilson
+from prefdata.train.metrics import StepMetrics, accuracy, auc, held_out, kendall_tau, mean, ndcg, wilson
 from prefdata.train.preferences import Edge, PreferenceList, Prompt, Response, TokenList
 from prefdata.train.scoring import mismatched_groups
 
@@ -180,3 +180,39 @@ def test_mismatched_rows_are_another_prompts_responses() -> None:
             assert row.scored == tuple(range(len(prompt), len(row.tokens)))
         assert list(group.reference) == list(group.rows)
     assert mismatched_groups(lists[:1], seed=0) == []
+
+
+@given(st.lists(st.integers(-3, 3)), st.lists(st.integers(-3, 3)))
+def test_auc_counts_all_pairs(wanted: list[float], unwanted: list[float]) -> None:
+    pairs = [(first > second) + (first == second) / 2 for first in wanted for second in unwanted]
+    assert auc(wanted, unwanted) == (pytest.approx(sum(pairs) / len(pairs)) if pairs else None)
+
+
+def test_single_responses_have_an_auc_and_no_accuracy() -> None:
+    """Lists with edges say nothing about it, and of responses without a label nothing is known."""
+    sides = [(1.0, 2.0), (0.0, 1.0), (1.0, 0.5), (0.0, 3.0)]
+    lists = [PreferenceList(0, "g", False, [Prompt("p")], [Response("r", label=side)], []) for side, _ in sides]
+    unknown = PreferenceList(0, "g", False, [Prompt("p")], [Response("r")], [])
+    values = [[value] for _, value in sides]
+    found = held_out([*lists, unknown], [*values, [9.0]], None)
+    assert (found.reward, found.auc, found.singles, found.score) == (None, 0.25, 4, 0.25)
+    compared = held_out([preference([1, 2])], [[2.0, 1.0]], None)
+    assert (compared.auc, compared.singles, compared.score) == (None, 0, 1.0)
+
+    step = StepMetrics()
+    for entry, row in (((*lists, unknown), (*values, [9.0])), ((preference([1, 2]),), ([5.0, 1.0],))):
+        batch = collate([tokens(one) for one in entry], alone=True).batch
+        step.add(Outputs(lp=torch.tensor(row), ref=torch.zeros(len(entry), len(row[0]))), batch)
+    metrics = StepMetrics.of([step.as_rows()]).as_dict()
+    assert (metrics["auc"], metrics["accuracy"]) == (0.25, 1.0)
+    assert metrics["chosen_change"] == pytest.approx((2.0 + 0.5 + 5.0) / 3)
+    assert metrics["rejected_change"] == pytest.approx((1.0 + 3.0 + 1.0) / 3)
+
+
+def test_a_divergence_that_overflows_is_null() -> None:
+    """`Infinity` is no JSON."""
+    batch = collate([tokens(preference([1, 2]))]).batch
+    lp = torch.zeros(1, 2, 2)
+    step = StepMetrics()
+    step.add(Outputs(lp=lp.sum(2), ref=lp.sum(2)), batch, (lp - 2000.0, lp))
+    assert step.as_dict()["kl"] is None

@@ -79,6 +79,8 @@ def test_a_stale_cache_is_not_used(tmp_path: Path, name: str) -> None:
     assert known.missing(ROWS) == [0, 1, 2, 3]
     with pytest.raises(KeyError):
         known.values(ROWS[0])
+    # The column `scorer` holds twelve characters of each hash, the key all of them.
+    assert Reference(replace(SCORER, **{name: "other"})).key(ROWS[0]) != known.key(ROWS[0])
 
 
 def test_the_models_name_does_not_matter_for_keys() -> None:

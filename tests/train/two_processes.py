@@ -1,7 +1,7 @@
 """What each of two processes runs for test_train_devices.py.
 
-`python -m torch.distributed.run --nproc-per-node 2 two_processes.py DATA MODEL FOLDER`. The first process computes on
-the whole batch what one process alone would, and both compare; then both train.
+`python -m torch.distributed.run --nproc-per-node 2 two_processes.py DATA MODEL FOLDER`, or see nursery.py. The first
+process computes on the whole batch what one process alone would, and both compare; then both train.
 """
 
 from __future__ import annotations
@@ -271,6 +271,7 @@ def main(data: Path, model: Path, folder: Path) -> None:
     resumed(shards, folder / "fsdp2")
     shards.close()
     trainings(data, model, folder)
+    shards.barrier()
 
 
 if __name__ == "__main__":

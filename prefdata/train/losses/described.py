@@ -35,7 +35,7 @@ _NEEDS = {
     "votes": "`votes` of edges (step `pair`: `p: votes`)",
     "rationales": "`rationales`",
     "mismatched": "steps with more than one prompt",
-    "prompt_tokens": "an instruction of its own for each response (`prompt_of`)",
+    "prompt_tokens": "instructions that differ within a pair (`prompt_of`), to be more than `dpo`",
     "tokens": "log-probabilities of single tokens",
     "reference": "a reference model",
 }

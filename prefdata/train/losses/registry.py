@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 from prefdata.train.errors import TrainError, nearest
 from prefdata.train.losses.options import SHARED_LIMITS, Limit, Range, check_option
@@ -35,6 +35,9 @@ Also = Callable[[Mapping[str, Any]], Collection[str]]
 Check = Callable[[Mapping[str, Any]], str]
 """`(options) -> what is wrong with them`, a sentence; empty where nothing is."""
 
+NEEDS = ("edges", "ranks", "scores", "labels", "margin", "p", "votes", "rationales", "mismatched", "prompt_tokens",
+         "tokens")  # fmt: skip
+"""What a loss may need of the data, beside `values.NAME` and what its options name (`{option}`)."""
 PAIR_OPTIONS: dict[str, Any] = {
     "weight": "data",
     "per": "edge",
@@ -280,8 +283,10 @@ def loss(
         defaults: other defaults for the shared options (`PAIR_OPTIONS`), for example `sft=1.0`.
 
     Raises:
-        TrainError: another function has that name, or a default is for an option that the loss does not share.
+        TrainError: another function has that name, `over`, `output`, `soft` or `needs` hold what is not known, or a
+            default is for an option that the loss does not share.
     """
+    _check_words(name, {"over": over, "output": output, "soft": soft}, needs)
     refused = {*without, *(("label",) if soft == "own" else ())}
     refused |= {"sft", "sft_reduction"} if output == "reward" else set()
     shared = PAIR_OPTIONS if over == "pairs" else LIST_OPTIONS
@@ -316,6 +321,24 @@ def loss(
     return register
 
 
+def _check_words(name: str, given: Mapping[str, str], needs: Sequence[str]) -> None:
+    allowed = {"over": get_args(Over), "output": get_args(Output), "soft": ("mixed", "own")}
+    for key, word in given.items():
+        if word not in allowed[key]:
+            raise TrainError(f"the loss {name!r}: {key} is one of {', '.join(allowed[key])}, not {word!r}")
+    if isinstance(needs, str):
+        raise TrainError(f"the loss {name!r}: needs is a list of names, not the text {needs!r}: write ({needs!r},)")
+    for need in needs:
+        if need not in NEEDS and not need.startswith(("values.", "{")):
+            hint = nearest(need, NEEDS)
+            raise TrainError(f"the loss {name!r} needs {need!r}; a need is values.NAME or {', '.join(NEEDS)}{hint}")
+
+
+def _home(function: LossFunction) -> str:
+    """Where a loss stands: its file, since a plugin's module has a name that nobody gave it."""
+    return str(getattr(getattr(function, "__code__", None), "co_filename", function.__module__))
+
+
 def _add(spec: LossSpec) -> None:
     known, home = LOSSES.get(spec.name), spec.function.__module__
     # The same function again is the same file, imported again.
@@ -323,7 +346,9 @@ def _add(spec: LossSpec) -> None:
         home,
         spec.function.__qualname__,
     ):
-        raise TrainError(f"two losses are called {spec.name!r}: {known.function.__module__} and {home}")
+        raise TrainError(
+            f"two losses are called {spec.name!r}, in {_home(known.function)} and in {_home(spec.function)}: rename one"
+        )
     LOSSES[spec.name] = spec
 
 

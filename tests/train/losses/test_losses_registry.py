@@ -111,3 +111,17 @@ def test_ranges_as_sentences() -> None:
     assert str(Range(above=0)) == "a number above 0"
     assert str(Range(least=0, below=0.5)) == "a number of at least 0 and below 0.5"
     assert str(Range(least=2, most=9, whole=True)) == "a whole number of at least 2 and of at most 9"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"over": "lines"}, "over is one of pairs, lists, responses, not 'lines'"),
+        ({"output": "rewards"}, "output is one of policy, reward, not 'rewards'"),
+        ({"needs": ("rank",)}, "did you mean 'ranks'"),
+        ({"needs": "ranks"}, "needs is a list of names"),
+    ],
+)
+def test_a_word_that_is_not_known_is_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(TrainError, match=message):
+        loss("of-a-typo", **given)
