@@ -41,9 +41,19 @@ def metrics_log(run: Run, step: int = 0) -> Iterator[Callable[[Mapping[str, Any]
                 board.close()
 
 
-def _tensorboard(folder: Path, step: int) -> Any:
+def require_tensorboard() -> None:
+    """Check that TensorBoard is installed.
+
+    Raises:
+        TrainError: it is not.
+    """
     try:
-        from torch.utils.tensorboard import SummaryWriter
+        import torch.utils.tensorboard  # noqa: F401
     except ImportError:
         raise TrainError("tensorboard: true needs the package tensorboard (pip install tensorboard)") from None
+
+
+def _tensorboard(folder: Path, step: int) -> Any:
+    from torch.utils.tensorboard import SummaryWriter
+
     return SummaryWriter(str(folder / "tensorboard"), purge_step=step)

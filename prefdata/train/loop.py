@@ -25,7 +25,7 @@ from prefdata.train.disk import sync
 from prefdata.train.encoder import Encoder
 from prefdata.train.errors import TrainError
 from prefdata.train.folder import CHECKPOINTS, METRICS, cut_metrics, digest_of, take_over, working_folder
-from prefdata.train.log import metrics_log
+from prefdata.train.log import metrics_log, require_tensorboard
 from prefdata.train.losses import Memory, Outputs, find_loss
 from prefdata.train.metrics import Displacement, HeldOut, StepMetrics
 from prefdata.train.model import load_policy, save_policy, settle_padding
@@ -344,6 +344,8 @@ def _refuse_what_cannot_act(config: TrainConfig, needed: frozenset[str]) -> None
         raise TrainError(
             f"resume: there is no checkpoint at {config.resume}: it is auto, never, or a checkpoint's folder"
         )
+    if config.tensorboard:
+        require_tensorboard()
 
 
 def _check_split(data: PreferenceData, screen: Screen) -> None:
