@@ -17,6 +17,7 @@ from prefdata.evaluate.measures import Judged
 from prefdata.lm import Row, first_fit_decreasing, pack
 from prefdata.train.data import PreferenceData
 from prefdata.train.encoder import Encoder
+from prefdata.train.errors import TrainError
 from prefdata.train.hashes import tokenizer_hash, weights_hash
 from prefdata.train.model import load_model
 from prefdata.train.preferences import TokenList
@@ -142,7 +143,12 @@ def tokenised(data: PreferenceData, loaded: Loaded, settings: Settings) -> tuple
         held = "holds nothing out (no row has the split valid)" if settings.split == "valid" else "has no such rows"
         raise EngineError(f"{data.path} {held}: choose --split all, or export with a step `split`")
     encoder = Encoder(loaded.tokenizer, loaded.name, templated=data.templated, template=loaded.template)
-    made = tokenise(replace(data, lists=chosen), encoder, frozenset(), max_length=settings.max_length, overlong="drop")
+    # Some models read every row of a pack otherwise where one is longer than this.
+    longest = min(settings.max_length, loaded.model.longest or settings.max_length)
+    try:
+        made = tokenise(replace(data, lists=chosen), encoder, frozenset(), max_length=longest, overlong="drop")
+    except TrainError as error:
+        raise TrainError(str(error).replace("nothing to train on", "nothing to evaluate")) from None
     return list(made.training), dict(made.left_out)
 
 
