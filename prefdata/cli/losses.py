@@ -29,6 +29,7 @@ def _list(context: typer.Context, plugin: Plugins = None) -> None:
     from prefdata.train.losses.described import kind
 
     shown = table("", "loss", "over", "needs", "paper")
+    shown.columns[0].no_wrap = True  # a name is there to be typed
     for name, spec in sorted(_known(plugin).items()):
         needed = sorted(spec.needed(spec.options) - {"edges"}, key=lambda need: (need == "reference", need))
         shown.add_row(*map(escape, (name, kind(spec), ", ".join(needed), spec.paper)))

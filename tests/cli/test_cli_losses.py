@@ -34,7 +34,7 @@ def home(made: object) -> str:
 
 
 def said(*arguments: str) -> str:
-    done = CliRunner().invoke(app, ["losses", *arguments], catch_exceptions=False)
+    done = CliRunner().invoke(app, ["losses", *arguments], env={"COLUMNS": "240"}, catch_exceptions=False)
     assert done.exit_code == 0
     return done.output
 
