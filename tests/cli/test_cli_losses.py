@@ -6,11 +6,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from typer.testing import CliRunner
 
 from prefdata.cli.app import app
+from prefdata.cli.screen import output
 from prefdata.errors import PrefdataError
 from prefdata.pipeline.registry import STEPS
 from prefdata.train.losses import LOSSES
@@ -34,7 +36,8 @@ def home(made: object) -> str:
 
 
 def said(*arguments: str) -> str:
-    done = CliRunner().invoke(app, ["losses", *arguments], env={"COLUMNS": "240"}, catch_exceptions=False)
+    with patch.object(output, "_width", 240):  # of a terminal that folds nothing
+        done = CliRunner().invoke(app, ["losses", *arguments], catch_exceptions=False)
     assert done.exit_code == 0
     return done.output
 
