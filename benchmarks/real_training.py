@@ -46,7 +46,7 @@ SETS: dict[str, dict[str, Any]] = {
         "path": "oasst_en_trees.parquet",
         "rule": "list",
         "export": "lists",
-        "valid": 0.4,
+        "valid": 0.25,
         "max_length": 512,
     },
 }
