@@ -79,6 +79,7 @@ class Pair:
 
 
 def main() -> int:
+    """Judge the pairs and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=80, help="of PandaLM, and of HH-RLHF")
     parser.add_argument("--contrasts", type=int, default=40, help="of each kind")
@@ -131,6 +132,7 @@ def pandalm(data: Path) -> list[Pair]:
 
 
 def usable(one: str, other: str) -> bool:
+    """Whether two answers differ and are short enough."""
     return bool(one) and bool(other) and one != other and max(len(one), len(other)) < LONGEST
 
 
@@ -154,10 +156,12 @@ def judged(held: Sequence[Pair], panda: Sequence[Pair], options: argparse.Namesp
 
 
 def turns(role: str, text: str) -> list[dict[str, str]]:
+    """A text as one message."""
     return [{"role": role, "content": text}]
 
 
 def write_pairs(pairs: Sequence[Pair], path: Path) -> None:
+    """Write the pairs as a file that both the import and the trainer read."""
     rows = [
         {
             "prompt": turns("user", pair.prompt),
@@ -212,6 +216,7 @@ def judge(pairs: Sequence[Pair], models: Mapping[str, Path], folder: Path) -> It
 
 
 def read_scores(dataset: Any) -> Scores:
+    """What the judges have said so far, and the length of each answer."""
     prompts = {row["prompt_id"]: row["messages"][-1]["content"] for row in dataset.prompts.collect().to_dicts()}
     told = {
         row["response_id"]: (prompts[row["prompt_id"]], row["text"]) for row in dataset.responses.collect().to_dicts()
@@ -233,6 +238,7 @@ def report(
     scores: Scores,
     steps: Sequence[Mapping[str, Any]],
 ) -> str:
+    """The page: how often each judge is right, by kind of pair."""
     accuracies = [row["accuracy"] for row in steps if row.get("accuracy") is not None]
     last = accuracies[-10:]
     counts = {kind: sum(pair.kind == kind for pair in pairs) for kind in SETS}
@@ -264,6 +270,7 @@ def report(
 
 
 def cell(pairs: Sequence[Pair], kind: str, scores: Mapping[tuple[str, str], float]) -> str:
+    """How many pairs of a kind are judged rightly, ties one half, with an interval."""
     right, known = 0.0, 0
     for pair in pairs:
         better, worse = scores.get((pair.prompt, pair.better)), scores.get((pair.prompt, pair.worse))

@@ -32,13 +32,14 @@ def byte_tokenizer() -> Any:
     return made
 
 
-def save_tiny_model(folder: Path, tokenizer: Any) -> None:
-    """Write a random two-layer Llama of 32 dimensions into a folder."""
+def save_tiny_model(folder: Path, tokenizer: Any, *, rewards: bool = False) -> None:
+    """Write a random two-layer Llama of 32 dimensions into a folder: a policy, or a reward model of one output."""
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
 
     torch.manual_seed(0)
-    LlamaForCausalLM(
+    maker = LlamaForSequenceClassification if rewards else LlamaForCausalLM
+    maker(
         LlamaConfig(
             vocab_size=len(tokenizer),
             hidden_size=32,
@@ -50,6 +51,7 @@ def save_tiny_model(folder: Path, tokenizer: Any) -> None:
             attention_dropout=0.1,  # must be off in training
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
+            **({"num_labels": 1} if rewards else {}),
         )
     ).save_pretrained(folder)
     tokenizer.save_pretrained(folder)

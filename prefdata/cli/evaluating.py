@@ -9,10 +9,15 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.markup import escape
 
-from prefdata.cli.screen import errors, output
+from prefdata.cli.screen import errors, output, trainer_errors
 
 Data = Annotated[Path, typer.Option(help="An exported Parquet file.")]
 Model = Annotated[str, typer.Option(help="A folder, a hub id or a known name: a policy, or a reward model.")]
+MaxLength = Annotated[int, typer.Option(min=2, help="Tokens of a prompt and its longest response.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, ...")]
+Template = Annotated[
+    Literal["auto", "none"], typer.Option(help="none: messages are joined as they are, for a base model.")
+]
 
 
 def evaluate(
@@ -26,11 +31,9 @@ def evaluate(
     split: Annotated[Literal["valid", "train", "all"], typer.Option(help="Which rows.")] = "valid",
     beta: Annotated[float, typer.Option(min=0, help="Scales a policy's implicit reward.")] = 0.1,
     by: Annotated[list[str] | None, typer.Option("--by", help="aspect, annotator, kind.")] = None,
-    max_length: Annotated[int, typer.Option(min=2, help="Tokens of a prompt and its longest response.")] = 2048,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
-    template: Annotated[
-        Literal["auto", "none"], typer.Option(help="none: messages are joined as they are, for a base model.")
-    ] = "auto",
+    max_length: MaxLength = 2048,
+    device: Device = "auto",
+    template: Template = "auto",
 ) -> None:
     """Say what a policy or a reward model is worth on preferences: accuracies, ranking, best-of-n, calibration.
 
@@ -40,7 +43,6 @@ def evaluate(
     from prefdata.evaluate import Settings
     from prefdata.evaluate import evaluate as run_evaluation
     from prefdata.evaluate.run import ATTRIBUTES
-    from prefdata.train.errors import TrainError
     from prefdata.train.screen import visible
 
     attributes = tuple(by) if by else ("aspect", "annotator")
@@ -48,7 +50,7 @@ def evaluate(
     if unknown:
         raise PrefdataError(f"--by {unknown[0]}: accuracies are taken apart by {', '.join(ATTRIBUTES)}")
     settings = Settings(split=split, beta=beta, max_length=max_length, device=device, template=template)
-    try:
+    with trainer_errors():
         found = run_evaluation(
             data,
             model,
@@ -59,8 +61,6 @@ def evaluate(
             settings=settings,
             say=lambda line: errors.print(escape(visible(line))),
         )
-    except TrainError as error:
-        raise PrefdataError(str(error)) from error
     for line in _lines(found.measures):
         output.print(escape(visible(line)))
     if found.new_rows is not None:
@@ -73,11 +73,9 @@ def score(
     data: Data,
     model: Model,
     out: Annotated[Path, typer.Option(help="The Parquet file to write.")],
-    max_length: Annotated[int, typer.Option(min=2, help="Tokens of a prompt and its longest response.")] = 2048,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
-    template: Annotated[
-        Literal["auto", "none"], typer.Option(help="none: messages are joined as they are, for a base model.")
-    ] = "auto",
+    max_length: MaxLength = 2048,
+    device: Device = "auto",
+    template: Template = "auto",
 ) -> None:
     """Write a model's numbers for every response of an export: of each token of a policy, or a model's rewards.
 
@@ -85,12 +83,10 @@ def score(
 
     Example: `prefdata score --data exports/lists.parquet --model smollm2-135m-instruct --out reference.parquet`
     """
-    from prefdata.errors import PrefdataError
     from prefdata.evaluate.tokens import score_file
-    from prefdata.train.errors import TrainError
     from prefdata.train.screen import visible
 
-    try:
+    with trainer_errors():
         rows = score_file(
             data,
             model,
@@ -100,8 +96,6 @@ def score(
             template=template,
             say=lambda line: errors.print(escape(visible(line))),
         )
-    except TrainError as error:
-        raise PrefdataError(str(error)) from error
     output.print(escape(f"{out}: {rows} responses"))
 
 

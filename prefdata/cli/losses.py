@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from prefdata.cli.screen import output, table
+from prefdata.cli.screen import output, table, trainer_errors
 
 if TYPE_CHECKING:
     from prefdata.train.losses import LossSpec
@@ -46,16 +46,12 @@ def _show(
 
     Example: `prefdata losses show plackett-luce`
     """
-    from prefdata.errors import PrefdataError
-    from prefdata.train.errors import TrainError
     from prefdata.train.losses import find_loss
     from prefdata.train.losses.described import kind, meanings, needs, text
 
     _known(plugin)
-    try:
+    with trainer_errors():
         spec = find_loss(name)
-    except TrainError as error:
-        raise PrefdataError(str(error)) from error
     output.print(f"[bold]{escape(spec.name)}[/]  {escape(text(spec))}\n")
     if spec.paper:
         output.print(f"paper: {escape(spec.paper)}")
@@ -78,17 +74,13 @@ def _known(plugin: list[str] | None) -> dict[str, LossSpec]:
     Raises:
         PrefdataError: a plugin cannot be imported.
     """
-    from prefdata.errors import PrefdataError
-    from prefdata.train.errors import TrainError
     from prefdata.train.losses import LOSSES
 
     if plugin:
         from prefdata.train.config import load_plugins
 
-        try:
+        with trainer_errors():
             load_plugins(tuple(plugin))
-        except TrainError as error:
-            raise PrefdataError(str(error)) from error
     return LOSSES
 
 

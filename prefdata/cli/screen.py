@@ -1,9 +1,11 @@
-"""Where commands write: results to standard output, all else to standard error."""
+"""What commands share: where they write (results to standard output, all else to standard error), and their errors."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from rich.console import Console
 from rich.table import Table
@@ -29,3 +31,15 @@ def short(text: str | None, limit: int) -> str:
     """A text on one line, cut at so many characters."""
     flat = " ".join((text or "").split())
     return flat if len(flat) <= limit else flat[: limit - 1] + "…"
+
+
+@contextmanager
+def trainer_errors() -> Iterator[None]:
+    """The trainer's sentences as a `PrefdataError`: it runs where that class is not, and so has an error of its own."""
+    from prefdata.errors import PrefdataError
+    from prefdata.train.errors import TrainError
+
+    try:
+        yield
+    except TrainError as error:
+        raise PrefdataError(str(error)) from error

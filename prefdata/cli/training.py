@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from prefdata.cli.screen import errors, output
+from prefdata.cli.screen import errors, output, trainer_errors
 
 
 def train(
@@ -37,11 +37,9 @@ def train(
     Example: `prefdata train --data pairs.parquet --model smollm2-135m-instruct --loss dpo --out model`
     """
     from prefdata.engines.models import resolve
-    from prefdata.errors import PrefdataError
     from prefdata.train import TrainConfig
     from prefdata.train import train as run_training
     from prefdata.train.data import check_file
-    from prefdata.train.errors import TrainError
     from prefdata.train.screen import INTERRUPTED
 
     given, where = _given(config, sets, bool(data))
@@ -52,16 +50,15 @@ def train(
         earlier = given.get("plugins") or ()
         given["plugins"] = [*((earlier,) if isinstance(earlier, str) else earlier), *plugin]
     try:
-        asked = TrainConfig.from_mapping(given, where)
-        check_file(asked.data)
-        if not (Path(asked.model) / "adapter_config.json").is_file():  # adapters, which are merged into their base
-            asked = replace(asked, model=resolve(asked.model))
-        named = asked.reference is not None and not asked.reference.endswith(".parquet")
-        if named and not Path(str(asked.reference)).exists():
-            asked = replace(asked, reference=resolve(str(asked.reference)))
-        result = run_training(asked, say=lambda line: errors.print(escape(line)))
-    except TrainError as error:
-        raise PrefdataError(str(error)) from error
+        with trainer_errors():
+            asked = TrainConfig.from_mapping(given, where)
+            check_file(asked.data)
+            if not (Path(asked.model) / "adapter_config.json").is_file():  # adapters, which are merged into their base
+                asked = replace(asked, model=resolve(asked.model))
+            named = asked.reference is not None and not asked.reference.endswith(".parquet")
+            if named and not Path(str(asked.reference)).exists():
+                asked = replace(asked, reference=resolve(str(asked.reference)))
+            result = run_training(asked, say=lambda line: errors.print(escape(line)))
     except KeyboardInterrupt:
         errors.print(INTERRUPTED)
         raise typer.Exit(130) from None

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from prefdata.stats import kendall_tau_b
 from prefdata.stats.calibration import calibration
-from prefdata.stats.ranking import best_of_n, ideal_gap, ndcg
+from prefdata.stats.ranking import best_of_n, ideal_gap
 from prefdata.stats.resampling import Draws
+from prefdata.train.metrics import order
 from prefdata.train.preferences import PreferenceList
 
 FloatArray = NDArray[np.float64]
@@ -218,16 +218,17 @@ def _gold_and_guess(lists: Sequence[Judged], values: Values) -> list[tuple[Float
 
 
 def _orders(lists: Sequence[Judged], values: Values) -> dict[str, Any] | None:
-    pairs = _gold_and_guess(lists, values)
-    taus = [tau for gold, guess in pairs if (tau := kendall_tau_b(gold, guess)) is not None]
-    gains = [gain for gold, guess in pairs if (gain := ndcg(gold, guess)) is not None]
-    if not taus and not gains:
+    """The trainer's own measures of held-out lists, of three ranked responses and more: the two agree to the digit."""
+    found = []
+    for one in lists:
+        numbers = values(one)
+        assert numbers is not None
+        found.append(order([float(number) for number in numbers], [response.rank for response in one.source.responses]))
+    known = [of_list for of_list in found if of_list is not None]
+    if not known:
         return None
-    return {
-        "kendall_tau": float(np.mean(taus)) if taus else None,
-        "ndcg": float(np.mean(gains)) if gains else None,
-        "lists": len(pairs),
-    }
+    tau, gain = np.mean(known, axis=0)
+    return {"kendall_tau": float(tau), "ndcg": float(gain), "lists": len(known)}
 
 
 def _best_of_n(lists: Sequence[Judged], values: Values) -> list[dict[str, Any]] | None:

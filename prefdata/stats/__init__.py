@@ -12,6 +12,7 @@ from prefdata.stats.bradley_terry import DEFAULT_PRIOR, BradleyTerry, bradley_te
 from prefdata.stats.correlation import kendall_tau_b, midranks, spearman
 from prefdata.stats.intervals import bootstrap_interval, wilson_interval
 from prefdata.stats.label_noise import estimate_reliability, label_posterior, next_reliability
+from prefdata.stats.ranking import best_of_n, ideal_gap, loss_to_flip, ndcg
 from prefdata.stats.resampling import Draws, paired_difference
 from prefdata.stats.stopping import Remaining, remaining, units_needed
 
@@ -24,18 +25,22 @@ __all__ = [
     "Reliability",
     "Remaining",
     "alpha_interval",
+    "best_of_n",
     "bootstrap_interval",
     "bradley_terry",
     "bradley_terry_batch",
     "cohen_kappa",
     "estimate_reliability",
+    "ideal_gap",
     "kappa_interval",
     "kappas",
     "kendall_tau_b",
     "krippendorff_alpha",
     "label_posterior",
+    "loss_to_flip",
     "mean_agreement",
     "midranks",
+    "ndcg",
     "next_reliability",
     "order_agreement",
     "paired_difference",

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from prefdata.stats import kendall_tau_b, wilson_interval
+from prefdata.stats import ndcg as ndcg_of_gains
 from prefdata.train.preferences import PreferenceList
 
 if TYPE_CHECKING:
@@ -16,58 +18,46 @@ if TYPE_CHECKING:
 
     from prefdata.train.losses import Batch, Outputs
 
-NORMAL_95 = 1.959963984540054
-
-
-def wilson(share: float, count: int) -> tuple[float, float]:
-    """The 95% interval of a share in `count` trials (Wilson 1927).
-
-    Args:
-        share: successes / count; ties count one half.
-        count: at least 1.
-    """
-    square = NORMAL_95**2
-    centre = (share + square / (2 * count)) / (1 + square / count)
-    half = NORMAL_95 / (1 + square / count) * math.sqrt(share * (1 - share) / count + square / (4 * count**2))
-    return max(0.0, centre - half), min(1.0, centre + half)
-
 
 def kendall_tau(values: Sequence[float], ranks: Sequence[int]) -> float | None:
-    """How well values agree with a ranking: (pairs in its order - pairs against it) / pairs that it orders; -1 to 1.
-
-    Pairs of equal rank are passed over; a pair of equal values agrees half and counts 0. Null where all ranks tie.
+    """Kendall's tau-b of values and ranking, -1 to 1; 0 where all values are equal. Null where all ranks tie.
 
     Args:
         values: K numbers, higher is better.
         ranks: K whole numbers, 1 = best.
     """
-    value, rank = np.asarray(values, dtype=np.float64), np.asarray(ranks)
-    better = rank[:, None] < rank[None, :]
-    if not better.any():
+    if len(set(ranks)) < 2 or not np.isfinite(values).all():
         return None
-    return float(np.sign(value[:, None] - value[None, :])[better].mean())
+    return kendall_tau_b(values, [-rank for rank in ranks]) or 0.0
 
 
 def ndcg(values: Sequence[float], ranks: Sequence[int]) -> float | None:
-    """Normalised discounted cumulative gain of the order that the values give; 0 to 1.
+    """NDCG of the order that the values give, 0 to 1 (see `prefdata.stats.ndcg`). Null where all ranks tie.
 
-    The gain of a response is the number of responses that rank below it, the discount of place i is `1 / log2(i + 1)`.
-    Responses of equal value share the mean of their places' discounts. Null where all ranks tie.
+    The gain of a response is the number of responses that rank below it: an order has no other scale.
 
     Args:
         values: K numbers, higher is better.
         ranks: K whole numbers, 1 = best.
     """
-    value, rank = np.asarray(values, dtype=np.float64), np.asarray(ranks)
-    gain = (rank[None, :] > rank[:, None]).sum(axis=1).astype(np.float64)
-    if not gain.any():
+    if not np.isfinite(values).all():
         return None
-    discount = 1 / np.log2(np.arange(2, len(rank) + 2))
-    _, tie, count = np.unique(-value, return_inverse=True, return_counts=True)
-    ends = np.cumsum(count)
-    total = np.concatenate([[0.0], np.cumsum(discount)])
-    shared = (total[ends] - total[ends - count]) / count
-    return float((gain * shared[tie]).sum() / (np.sort(gain)[::-1] * discount).sum())
+    return ndcg_of_gains([sum(other > rank for other in ranks) for rank in ranks], values)
+
+
+def order(values: Sequence[float], ranks: Sequence[int | None]) -> tuple[float, float] | None:
+    """Kendall's tau and NDCG of a list; null for fewer than three ranked responses, or where all of them tie.
+
+    Args:
+        values: K numbers, higher is better.
+        ranks: K whole numbers, 1 = best; 0 or null for a response that is not ranked.
+    """
+    ranked = [(value, rank) for value, rank in zip(values, ranks, strict=True) if rank]
+    if len(ranked) < 3:
+        return None
+    numbers, places = [value for value, _ in ranked], [rank for _, rank in ranked]
+    tau, gain = kendall_tau(numbers, places), ndcg(numbers, places)
+    return None if tau is None or gain is None else (tau, gain)
 
 
 def auc(wanted: Sequence[float], unwanted: Sequence[float]) -> float | None:
@@ -120,7 +110,7 @@ def accuracy(lists: Sequence[PreferenceList], values: Sequence[Sequence[float]])
     if not right:
         return None
     value = sum(right) / len(right)
-    low, high = wilson(value, len(groups))
+    low, high = wilson_interval(value * len(groups), len(groups))
     return Accuracy(value, low, high, len(right), len(groups))
 
 
@@ -174,26 +164,21 @@ def held_out(
         mean_logprob: likewise.
     """
     best = reward if reward is not None else mean_logprob
-    taus, gains = [], []
+    orders = []
     sides: tuple[list[float], list[float]] = ([], [])
     for entry, values in zip(lists, best or [], strict=best is not None):
-        ranked = [(value, one.rank) for value, one in zip(values, entry.responses, strict=True) if one.rank]
-        if len(ranked) > 2:
-            numbers, ranks = [value for value, _ in ranked], [rank for _, rank in ranked]
-            tau, gain = kendall_tau(numbers, ranks), ndcg(numbers, ranks)
-            if tau is not None and gain is not None:
-                taus.append(tau)
-                gains.append(gain)
+        orders.append(order(values, [one.rank for one in entry.responses]))
         if not entry.edges:
             for value, one in zip(values, entry.responses, strict=True):
                 if one.label is not None:
                     sides[one.label < 0.5].append(value)
+    known = [one for one in orders if one is not None]
     return HeldOut(
         reward=None if reward is None else accuracy(lists, reward),
         mean_logprob=None if mean_logprob is None else accuracy(lists, mean_logprob),
-        kendall_tau=mean(taus),
-        ndcg=mean(gains),
-        lists=len(taus),
+        kendall_tau=mean(tau for tau, _ in known),
+        ndcg=mean(gain for _, gain in known),
+        lists=len(known),
         auc=auc(*sides),
         singles=sum(map(len, sides)),
     )
@@ -244,11 +229,9 @@ class StepMetrics:
         for row, ranks, mask in zip(values.tolist(), batch.ranks.tolist(), batch.mask.tolist(), strict=True):
             ranked = [(value, rank) for value, rank, on in zip(row, ranks, mask, strict=True) if on and rank]
             self.ranks += [[float(rank), value] for value, rank in ranked]
-            if len(ranked) > 2:
-                numbers, order = [value for value, _ in ranked], [rank for _, rank in ranked]
-                tau, gain = kendall_tau(numbers, order), ndcg(numbers, order)
-                if tau is not None and gain is not None:
-                    self.orders.append([tau, gain])
+            of_list = order([value for value, _ in ranked], [rank for _, rank in ranked])
+            if of_list is not None:
+                self.orders.append(list(of_list))
         compared = set(rows.tolist())
         alone = [n for n in range(len(values)) if n not in compared]
         for row, labels, mask in zip(

@@ -7,18 +7,10 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from tiny_model import byte_tokenizer, save_tiny_model
 from typer.testing import CliRunner
 
 from prefdata.cli.app import app
 from prefdata.errors import PrefdataError
-
-
-@pytest.fixture(scope="module")
-def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("cli") / "tiny"
-    save_tiny_model(folder, byte_tokenizer())
-    return folder
 
 
 @pytest.fixture(scope="module")

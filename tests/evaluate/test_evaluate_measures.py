@@ -33,7 +33,10 @@ def judged(
         group=f"g{number}",
         held_out=True,
         prompts=[Prompt("question")],
-        responses=[Response(f"answer {place}", score=score) for place, score in enumerate(scores)],
+        responses=[
+            Response(f"answer {place}", score=score, rank=1 + sum(other > score for other in scores))
+            for place, score in enumerate(scores)
+        ],
         edges=falling if edges is None else edges,
         aspect=aspect,
         annotator=annotator,

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from tiny_model import byte_tokenizer, save_tiny_model
 
 import prefdata
 from prefdata.dataset import Dataset
@@ -18,36 +17,6 @@ from prefdata.evaluate.tokens import score_file
 from prefdata.train import TrainConfig, train
 
 SILENT = {"say": lambda line: None}
-
-
-@pytest.fixture(scope="module")
-def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("policy") / "tiny"
-    save_tiny_model(folder, byte_tokenizer())
-    return folder
-
-
-@pytest.fixture(scope="module")
-def rewarder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    import torch
-    from transformers import LlamaConfig, LlamaForSequenceClassification
-
-    tokenizer = byte_tokenizer()
-    folder = tmp_path_factory.mktemp("reward") / "tiny-reward"
-    torch.manual_seed(1)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        num_labels=1,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    LlamaForSequenceClassification(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +58,7 @@ def test_a_reward_model(exported: tuple[Path, Path], rewarder: Path, tmp_path: P
             ids = torch.tensor([tokenizer(text, add_special_tokens=False)["input_ids"]])
             with torch.no_grad():
                 hidden = model.model(ids).last_hidden_state
-            assert float(model.score(hidden)[0, -1, 0]) == pytest.approx(float(reward), abs=1e-5)
+            assert float(model.score(hidden)[0, -1, 0].detach()) == pytest.approx(float(reward), abs=1e-5)
     saved = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     assert saved["edges"] == 4 * 3
     assert saved["accuracy"]["reward"]["all"]["groups"] == 4
@@ -118,6 +87,23 @@ def test_a_policy_and_what_it_was_trained_from(exported: tuple[Path, Path], poli
     assert set(found.measures["ranking"]["ideal"]) == {"0.01", "0.1", "1", "5", "10"}
     alone = evaluate(exported[1], str(tmp_path / "model"), reference="none", **SILENT)
     assert set(alone.measures["accuracy"]) == {"logprob", "mean_logprob"}
+
+
+def test_the_trainer_and_evaluate_say_the_same_of_the_held_out_lists(
+    exported: tuple[Path, Path], policy: Path, tmp_path: Path
+) -> None:
+    done = train(
+        TrainConfig(
+            data=exported[1], model=str(policy), out=tmp_path / "m", loss="dpo", max_steps=2, learning_rate=1e-2,
+            device="cpu",
+        ),
+        **SILENT,
+    )  # fmt: skip
+    found = evaluate(exported[1], str(tmp_path / "m"), **SILENT).measures
+    assert done.after is not None and done.after.reward is not None
+    assert found["accuracy"]["reward"]["all"]["value"] == pytest.approx(done.after.reward.value)
+    assert found["order"]["kendall_tau"] == pytest.approx(done.after.kendall_tau)
+    assert found["order"]["ndcg"] == pytest.approx(done.after.ndcg)
 
 
 def test_which_labels_the_model_disagrees_with_is_one_query(
