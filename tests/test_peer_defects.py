@@ -25,7 +25,7 @@ from prefdata.cards import Scale
 from prefdata.engines.base import Reply, Request, RequestError
 from prefdata.engines.client import Client, call_id_of
 from prefdata.engines.registry import BaseEngine, EngineConfig, engine_from_config
-from prefdata.operators.aggregate import Mean
+from prefdata.operators.aggregate.mean import Mean
 from prefdata.operators.pair import Pair
 from prefdata.schema import message
 

@@ -2,9 +2,6 @@
 
 from prefdata.operators import (
     aggregate,
-    aggregate_bradley_terry,
-    aggregate_majority,
-    aggregate_veto,
     condition,
     export,
     ingest,
@@ -23,9 +20,6 @@ from prefdata.operators import (
 
 __all__ = [
     "aggregate",
-    "aggregate_bradley_terry",
-    "aggregate_majority",
-    "aggregate_veto",
     "condition",
     "export",
     "ingest",

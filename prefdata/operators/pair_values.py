@@ -10,7 +10,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from prefdata.errors import DataError
-from prefdata.operators.aggregate_majority import labels_of
+from prefdata.operators.aggregate.majority import labels_of
 from prefdata.operators.evidence import VALID, newest_cards, selected
 from prefdata.schema import PROTOCOLS
 

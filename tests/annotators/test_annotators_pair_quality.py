@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from prefdata.annotators import PairQuality
 from prefdata.dataset import Dataset
 from prefdata.engines.base import Reply, Request
-from prefdata.operators.select import Threshold
+from prefdata.operators.select.threshold import Threshold
 from prefdata.pipeline.plan import plan
 from prefdata.pipeline.run import run as run_pipeline
 from prefdata.pipeline.spec import parse

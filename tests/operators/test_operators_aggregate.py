@@ -8,9 +8,9 @@ from operator_shapes import FakeContext, consensus, copy_of, run, said, scores_b
 from pydantic import ValidationError
 
 from prefdata.errors import DataError
-from prefdata.operators.aggregate import Mean
-from prefdata.operators.aggregate_bradley_terry import BradleyTerryConsensus
-from prefdata.operators.aggregate_majority import Majority
+from prefdata.operators.aggregate.bradley_terry import BradleyTerryConsensus
+from prefdata.operators.aggregate.majority import Majority
+from prefdata.operators.aggregate.mean import Mean
 from prefdata.operators.scales import normalised
 from prefdata.pipeline.registry import STEPS
 from prefdata.pipeline.step import CONSENSUS

@@ -13,10 +13,10 @@ from operator_shapes import FakeContext, consensus, copy_of, said
 from pydantic import ValidationError
 
 from prefdata.errors import DataError
-from prefdata.operators.aggregate import Mean
-from prefdata.operators.aggregate_bradley_terry import BradleyTerryConsensus
-from prefdata.operators.aggregate_majority import Majority
-from prefdata.operators.aggregate_veto import Veto
+from prefdata.operators.aggregate.bradley_terry import BradleyTerryConsensus
+from prefdata.operators.aggregate.majority import Majority
+from prefdata.operators.aggregate.mean import Mean
+from prefdata.operators.aggregate.veto import Veto
 from prefdata.schema import Row
 
 PAIR = ["a", "b"]

@@ -17,11 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from operator_shapes import consensus, copy_of, frame, response, run, said, scores_by_target
 
-from prefdata.operators.aggregate import Aggregate, Mean
-from prefdata.operators.aggregate_bradley_terry import BradleyTerryConsensus
-from prefdata.operators.aggregate_majority import Majority
+from prefdata.operators.aggregate.base import Aggregate
+from prefdata.operators.aggregate.bradley_terry import BradleyTerryConsensus
+from prefdata.operators.aggregate.majority import Majority
+from prefdata.operators.aggregate.mean import Mean
 from prefdata.operators.pair import Pair, preferences_from
-from prefdata.operators.select import Threshold
+from prefdata.operators.select.threshold import Threshold
 from prefdata.schema import Row
 
 TEXTS = {"a": "one", "b": "one two", "c": "one two three", "d": "one two three four"}

@@ -6,7 +6,7 @@ import pytest
 from operator_shapes import consensus, said, scores_by_target
 
 from prefdata.errors import DataError
-from prefdata.operators.aggregate import Mean
+from prefdata.operators.aggregate.mean import Mean
 
 ROWS = [
     said(["a"], [5.0], aspect="honesty"),

@@ -10,7 +10,9 @@ from operator_shapes import FakeContext, response, run, said
 from pydantic import ValidationError
 
 from prefdata.errors import PipelineError
-from prefdata.operators.select import Threshold, Where, row_expression
+from prefdata.operators.select.conditions import row_expression
+from prefdata.operators.select.threshold import Threshold
+from prefdata.operators.select.where import Where
 from prefdata.schema import Row, message, preference, prompt
 
 RESPONSES = [

@@ -8,8 +8,8 @@ import polars as pl
 import pytest
 from operator_shapes import FakeContext, frame
 
-from prefdata.operators.aggregate_bradley_terry import BradleyTerryConsensus
-from prefdata.operators.aggregate_majority import Majority
+from prefdata.operators.aggregate.bradley_terry import BradleyTerryConsensus
+from prefdata.operators.aggregate.majority import Majority
 from prefdata.operators.pair import preferences_from
 from prefdata.stats import krippendorff_alpha, spearman
 

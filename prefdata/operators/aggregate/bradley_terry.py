@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 from pydantic import Field
 
-from prefdata.operators.aggregate import FloatArray, IntArray, ScoredAggregate
+from prefdata.operators.aggregate.base import FloatArray, IntArray, ScoredAggregate
 from prefdata.operators.evidence import CONTEXT, compared, lists_of
 from prefdata.pipeline.registry import step
 from prefdata.pipeline.step import Context

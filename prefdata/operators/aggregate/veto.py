@@ -8,8 +8,8 @@ from typing import Self
 import polars as pl
 from pydantic import Field, model_validator
 
-from prefdata.operators.aggregate import VERDICT, WeightedAggregate, weight_of
-from prefdata.operators.aggregate_majority import SEPARATOR, ends_of, labels_of, merged_orders, tally
+from prefdata.operators.aggregate.base import VERDICT, WeightedAggregate, weight_of
+from prefdata.operators.aggregate.majority import SEPARATOR, ends_of, labels_of, merged_orders, tally
 from prefdata.operators.evidence import CONTEXT, VALID, coded, digests, first_match
 from prefdata.operators.scales import check_alike
 from prefdata.pipeline.registry import step

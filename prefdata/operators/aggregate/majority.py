@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from prefdata.operators.aggregate import VERDICT, WeightedAggregate, weight_of
+from prefdata.operators.aggregate.base import VERDICT, WeightedAggregate, weight_of
 from prefdata.operators.evidence import CONTEXT, VALID, coded, digests
 from prefdata.pipeline.registry import step
 from prefdata.pipeline.step import Context
