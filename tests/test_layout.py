@@ -24,6 +24,7 @@ FLOORS = [
         "framing",
         "dataset",
         "stats",
+        "similarity",
         "lm",
         "engines",
         "pipeline",

@@ -31,7 +31,7 @@ from prefdata.dataset.parts import COMMIT, PART, PartWriter, fitted, in_step, sc
 from prefdata.errors import DataError
 from prefdata.schema import SCHEMAS, arrow_table
 
-COPIES = ("exports", "quarantine", "logs", "lost+found", "report.html", "report.json")
+COPIES = ("exports", "artifacts", "quarantine", "logs", "lost+found", "report.html", "report.json")
 """What in a dataset's folder may hold texts of its rows, and is made anew from what is left: it goes altogether."""
 
 TRIES = 100

@@ -74,6 +74,11 @@ class RunContext:
     billed: set[str] = field(default_factory=set)
     """Calls whose price some row of `calls` states, or will with this run's next commit: never to be stated twice."""
 
+    @property
+    def artifacts(self) -> Path:
+        """See `Context`."""
+        return self.dataset / "artifacts" / self.fingerprint
+
     def engine(self, name: str) -> Engine:
         """See `Context`."""
         return self.engines[name]

@@ -68,6 +68,11 @@ class Context(Protocol):
     pipeline: str
     """The running pipeline's name."""
 
+    @property
+    def artifacts(self) -> Path:
+        """The folder of this step's fitted things (`artifacts/STEP/` of the dataset); whoever writes first makes it."""
+        ...
+
     def engine(self, name: str) -> Engine:
         """The engine of that name (for `identity` and `model`; requests go through `ask`)."""
         ...
