@@ -260,11 +260,11 @@ def _calibrated(lists: Sequence[Judged], edges: Edges, beta: float) -> dict[str,
         return None
     gaps = gaps_of(lists, edges, _RANKINGS["reward"])
     stated = np.array([1 / (1 + math.exp(-min(max(gap, -700.0), 700.0))) for gap in gaps])
-    found = calibration(np.concatenate([stated, 1 - stated]), np.concatenate([edges.share, 1 - edges.share]))
+    found = calibration(stated, edges.share, both_orders=True, resamples=0)
     return {
         "brier": found.brier,
         "log_loss": found.log_loss,
-        "error": found.error,
+        "error": found.value,
         "beta": beta if lists[0].lp is not None else None,
         "bins": [
             {"low": one.low, "high": one.high, "count": one.count, "stated": one.stated, "observed": one.observed}

@@ -9,7 +9,7 @@ import polars as pl
 from prefdata.operators.evidence import matching
 from prefdata.report.numbers import Entry, share
 from prefdata.report.verdicts import Verdicts, numbered
-from prefdata.stats import cohen_kappa, kappa_interval, order_agreement
+from prefdata.stats import cohen_kappa, order_agreement
 
 MOST_COUPLES = 60
 """So many couples of annotators are compared, those that share the most pairs first."""
@@ -71,12 +71,12 @@ def agreement(verdicts: Verdicts, notes: list[str], most: int | None = None) -> 
                 "aspect": aspects[aspect],
                 "n": n,
                 "percent": strict.percent,
-                "kappa": strict.kappa,
+                "kappa": strict.value,
                 "low": strict.low,
                 "high": strict.high,
                 "shared": shared,
                 "percent_with_ties": loose.percent,
-                "kappa_with_ties": loose.kappa,
+                "kappa_with_ties": loose.value,
             }
         )
     return made
@@ -135,7 +135,7 @@ def score_agreement(given: pl.DataFrame, most: int | None = None) -> list[Entry]
     made = []
     for _, aspect, _, a, b, scale, points, both in couples[: MOST_COUPLES if most is None else most]:
         left, right = both["value"].to_list(), both["value_right"].to_list()
-        ends = points and kappa_interval(left, right, "quadratic", categories=points, units=both["group_id"])
+        kappa = cohen_kappa(left, right, "quadratic", categories=points, units=both["group_id"]) if points else None
         made.append(
             {
                 "a": a,
@@ -144,9 +144,9 @@ def score_agreement(given: pl.DataFrame, most: int | None = None) -> list[Entry]
                 "scale": scale,
                 "n": both.height,
                 "percent": sum(u == v for u, v in zip(left, right, strict=True)) / both.height,
-                "kappa": cohen_kappa(left, right, "quadratic", categories=points) if points else None,
-                "low": ends[0] if ends else None,
-                "high": ends[1] if ends else None,
+                "kappa": kappa.value if kappa else None,
+                "low": kappa.low if kappa else None,
+                "high": kappa.high if kappa else None,
             }
         )
     return made

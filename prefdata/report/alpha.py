@@ -12,7 +12,7 @@ import polars as pl
 from prefdata.operators.evidence import VALID, coded, selected
 from prefdata.report.numbers import Entry
 from prefdata.report.verdicts import Verdicts, numbered
-from prefdata.stats import Level, reliability
+from prefdata.stats import Level, krippendorff_alpha
 
 CONSENSUS = "consensus"
 
@@ -170,7 +170,7 @@ def _entry(aspect: str, scale: str | None, over: str, rows: pl.DataFrame, *, of:
     raters = (rows["annotator"].rank("dense") - 1).cast(pl.Int64).to_numpy()
     prompts = (rows["group_id"].rank("dense") - 1).cast(pl.Int64).to_numpy()
     units = rows["unit"].to_numpy()
-    found = reliability(
+    found = krippendorff_alpha(
         units, raters, values, level, clusters=prompts, resamples=RESAMPLES if len(units) <= MANY else FEWEST
     )
     return {
@@ -179,10 +179,10 @@ def _entry(aspect: str, scale: str | None, over: str, rows: pl.DataFrame, *, of:
         "of": of,
         "level": level,
         "scale": scale,
-        "alpha": found.alpha,
+        "alpha": found.value,
         "low": found.low,
         "high": found.high,
         "percent": found.percent,
         "annotators": len(np.unique(raters)),
-        "pairs" if of == "pairs" else "responses": found.units,
+        "pairs" if of == "pairs" else "responses": found.n,
     }

@@ -176,11 +176,11 @@ def _length(pairs: pl.DataFrame | None, scored: pl.DataFrame | None) -> Entry:
         found = {**found, **share(longer, decided.height)}
     if scored is not None:
         known = scored.drop_nulls("length")
-        return {**found, "spearman": spearman(known["score"], known["length"]), "spearman_of": "score"}
+        return {**found, "spearman": spearman(known["score"], known["length"]).value, "spearman_of": "score"}
     assert pairs is not None
     known = pairs.drop_nulls("gap")
     margin, gap = known["margin"].to_numpy(), known["gap"].to_numpy()
-    rho = spearman(np.concatenate([margin, -margin]), np.concatenate([gap, -gap]))
+    rho = spearman(np.concatenate([margin, -margin]), np.concatenate([gap, -gap])).value
     return {**found, "spearman": rho, "spearman_of": "margin"}
 
 

@@ -5,23 +5,33 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from prefdata.stats.coding import FloatArray, IntArray, codes, missing
-from prefdata.stats.intervals import percentile_interval
-
-Level = Literal["nominal", "ordinal", "interval", "ratio"]
-LEVELS = ("nominal", "ordinal", "interval", "ratio")
+from prefdata.stats.coding import FloatArray, IntArray
+from prefdata.stats.estimate import Agreement
+from prefdata.stats.intervals import check_confidence, percentile_interval
+from prefdata.stats.ratings import Counts, Level, Ratings, ratings_of
 
 _BLOCK = 1 << 22
 """So many numbers are held at once."""
 
+_AT_ONCE = 1 << 16
+"""So many units."""
+
 
 def krippendorff_alpha(
-    units: Iterable[Any], raters: Iterable[Any], values: Iterable[Any], level: Level = "nominal"
-) -> float | None:
+    units: Iterable[Any],
+    raters: Iterable[Any],
+    values: Iterable[Any],
+    level: Level = "nominal",
+    *,
+    clusters: Iterable[Any] | None = None,
+    confidence: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Agreement:
     """Krippendorff's alpha: 1 - D_o/D_e, for any number of raters, any unit rated by any of them.
 
     Every ordered pair of values in a unit with m values adds 1/(m - 1) to the coincidences O. With n_k = sum_l O_kl and
@@ -29,104 +39,80 @@ def krippendorff_alpha(
     (sum_{g=k..l} n_g - (n_k + n_l)/2)^2 (ordinal), (k - l)^2 (interval), ((k - l)/(k + l))^2 (ratio).
     Krippendorff, Content Analysis, chapter on reliability.
 
+    The interval is the percentile bootstrap over units, never over single values. Each draw has as many units as there
+    are with two values or more; the marginals n_k, and with them the distances of level ordinal, are those of the draw.
+
     Args:
         units: [n] what was rated.
         raters: [n] by whom.
         values: [n] with what: numbers, or for level nominal anything that can be told apart. None and NaN are missing.
         level: the scale of the values.
-
-    Returns:
-        At most 1, 0 for chance, negative for systematic disagreement; None where no unit has two values or all values
-        are equal: then nothing can be said.
-
-    Raises:
-        ValueError: lists of different lengths, an unknown level, values that are not numbers where numbers are needed,
-            or one rater's two values for one unit.
-    """
-    given = _given(units, raters, values, None, level)
-    return None if given is None else _point(given)
-
-
-def alpha_interval(
-    units: Iterable[Any],
-    raters: Iterable[Any],
-    values: Iterable[Any],
-    level: Level = "nominal",
-    *,
-    clusters: Iterable[Any] | None = None,
-    confidence: float = 0.95,
-    resamples: int = 1000,
-    seed: int = 0,
-) -> tuple[float, float] | None:
-    """The percentile bootstrap interval of Krippendorff's alpha: units are drawn, never single values.
-
-    Each draw has as many units as there are with two values or more. The marginals n_k, and with them the distances of
-    level ordinal, are those of the draw.
-
-    Args:
-        units: as in `krippendorff_alpha`.
-        raters: likewise.
-        values: likewise.
-        level: likewise.
         clusters: [n] what is drawn as a whole, the prompt as a rule: pairs of one ranking depend on one another. The
             same for all values of a unit; each unit by itself unless given.
-        confidence: in (0, 1).
-        resamples: bootstrap draws.
+        confidence: of the interval, in (0, 1).
+        resamples: bootstrap draws; 0 for no interval.
         seed: of the draws; the result is the same for the same seed.
 
     Returns:
-        (low, high), or None where alpha is undefined or there are fewer than two clusters.
+        value: at most 1, 0 for chance, negative for systematic disagreement; None where no unit has two values or all
+        values are equal: then nothing can be said. low and high are None there, and with fewer than two units or
+        clusters. n: the units with two values or more. percent: see `mean_agreement`.
 
     Raises:
-        ValueError: as `krippendorff_alpha`; a confidence outside (0, 1), or a unit in two clusters.
+        ValueError: lists of different lengths, an unknown level, values that are not finite numbers where numbers are
+            needed, one rater's two values for one unit, a unit in two clusters, or a confidence outside (0, 1).
     """
-    found = reliability(
-        units, raters, values, level, clusters=clusters, confidence=confidence, resamples=resamples, seed=seed
-    )
-    return None if found.low is None or found.high is None else (found.low, found.high)
-
-
-@dataclass(frozen=True)
-class Reliability:
-    """How far raters agree.
-
-    Attributes:
-        units: how many have two values or more.
-        percent: see `mean_agreement`.
-        alpha: see `krippendorff_alpha`.
-        low: lower end of alpha's interval, see `alpha_interval`; None where there is none.
-        high: upper end.
-    """
-
-    units: int
-    percent: float | None
-    alpha: float | None
-    low: float | None
-    high: float | None
-
-
-def reliability(
-    units: Iterable[Any],
-    raters: Iterable[Any],
-    values: Iterable[Any],
-    level: Level = "nominal",
-    *,
-    clusters: Iterable[Any] | None = None,
-    confidence: float = 0.95,
-    resamples: int = 1000,
-    seed: int = 0,
-) -> Reliability:
-    """Alpha, its interval and the mean agreement, from one reading of the values; arguments as in `alpha_interval`."""
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must lie between 0 and 1; it is {confidence}")
-    given = _given(units, raters, values, clusters, level)
+    check_confidence(confidence)
+    given = ratings_of(units, raters, values, clusters, level)
     if given is None:
-        return Reliability(0, None, None, None, None)
-    point = _point(given)
-    drawn = None if point is None else _resampled(given, resamples, seed)
+        return Agreement(None, None, None, 0, None)
+    counts = Counts.of(given)
+    if counts is not None and not resamples:
+        return _of_counts(counts, level)
+    patterns = _patterns(given, level)
+    if patterns is None:
+        return Agreement(None, None, None, 0, None)
+    point = _point(patterns)
+    drawn = None if point is None or not resamples else _resampled(patterns, resamples, seed)
     ends = None if drawn is None else percentile_interval(drawn[~np.isnan(drawn)], resamples, confidence)
     low, high = ends or (None, None)
-    return Reliability(len(given.pattern), _percent(given), point, low, high)
+    return Agreement(point, low, high, len(patterns.pattern), _percent(patterns))
+
+
+def _of_counts(table: Counts, level: Level) -> Agreement:
+    """Alpha and the mean agreement, without an interval."""
+    size = len(table.scale)
+    together, totals = np.zeros((size, size)), np.zeros(size)
+    units, equal = 0, 0.0
+    for start in range(0, len(table.counts), _AT_ONCE):
+        block = table.counts[start : start + _AT_ONCE].astype(np.float64)
+        m = block.sum(axis=1)
+        paired = m > 1
+        if not paired.all():
+            block, m = block[paired], m[paired]
+        totals += block.sum(axis=0)
+        together += block.T @ (block / (m - 1)[:, None])
+        equal += float(((np.einsum("uk,uk->u", block, block) - m) / (m * (m - 1))).sum())
+        units += len(block)
+    if not units:
+        return Agreement(None, None, None, 0, None)
+    distance = _distances(table.scale, totals, level)
+    expected = float(totals @ distance @ totals)
+    value = None
+    if np.count_nonzero(totals) > 1 and expected > 0:
+        value = 1 - (float(totals.sum()) - 1) * float((together * distance).sum()) / expected
+    return Agreement(value, None, None, units, equal / units)
+
+
+def _distances(scale: FloatArray, totals: FloatArray, level: Level) -> FloatArray:
+    """[k, k] d_kl for these marginals."""
+    if level == "nominal":
+        return 1 - np.eye(len(scale))
+    if level == "ratio":
+        return _ratio(scale[:, None], scale[None, :])
+    place = np.cumsum(totals) - totals / 2 if level == "ordinal" else scale
+    squared: FloatArray = (place[:, None] - place[None, :]) ** 2
+    return squared
 
 
 def mean_agreement(units: Iterable[Any], raters: Iterable[Any], values: Iterable[Any]) -> float | None:
@@ -142,8 +128,7 @@ def mean_agreement(units: Iterable[Any], raters: Iterable[Any], values: Iterable
     Returns:
         In [0, 1]; None where no unit has two values.
     """
-    given = _given(units, raters, values, None, "nominal")
-    return None if given is None else _percent(given)
+    return krippendorff_alpha(units, raters, values, resamples=0).percent
 
 
 @dataclass(frozen=True)
@@ -222,54 +207,9 @@ class _Given:
         return 1 - (float(totals.sum()) - 1) * float((weights * within).sum()) / expected
 
 
-def _given(
-    units: Iterable[Any], raters: Iterable[Any], values: Iterable[Any], clusters: Iterable[Any] | None, level: Level
-) -> _Given | None:
-    if level not in LEVELS:
-        raise ValueError(f"level must be nominal, ordinal, interval or ratio, not {level!r}")
-    rows = [column if isinstance(column, np.ndarray) else list(column) for column in (units, raters, values)]
-    rows += [rows[0] if clusters is None else clusters if isinstance(clusters, np.ndarray) else list(clusters)]
-    if len({len(row) for row in rows}) > 1:
-        names, sizes = ("units, raters and values", rows[:3]) if clusters is None else ("units, ..., clusters", rows)
-        raise ValueError(f"{names} must have one length; they have {', '.join(str(len(r)) for r in sizes)}")
-    kept = np.flatnonzero(_present(rows[2]))
-    if not len(kept):
-        return None
-    unit, _ = codes(_those(rows[0], kept))
-    rater, count = codes(_those(rows[1], kept))
-    if len(np.unique(unit * count + rater)) < len(unit):
-        raise ValueError("one rater gave two values to one unit: keep one of them, or count repetitions as raters")
-    scale, code = _scaled(_those(rows[2], kept), level)
-    cluster = None if clusters is None else codes(_those(rows[3], kept))[0]
-    return _patterns(unit, code, cluster, scale, level)
-
-
-def _present(values: Any) -> Any:
-    if isinstance(values, np.ndarray) and values.dtype.kind in "iuf":
-        return ~np.isnan(values)
-    return [not missing(value) for value in values]
-
-
-def _those(row: Any, kept: IntArray) -> Any:
-    return row[kept] if isinstance(row, np.ndarray) else [row[place] for place in kept.tolist()]
-
-
-def _scaled(values: Any, level: Level) -> tuple[FloatArray, IntArray]:
-    if level == "nominal":
-        code, size = codes(values)
-        return np.arange(size, dtype=np.float64), code
-    try:
-        numbers = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise ValueError(f"level {level} needs values that are numbers") from None
-    scale, code = np.unique(numbers, return_inverse=True)
-    return scale, code.astype(np.int64)
-
-
-def _patterns(
-    unit: IntArray, code: IntArray, cluster: IntArray | None, scale: FloatArray, level: Level
-) -> _Given | None:
+def _patterns(given: Ratings, level: Level) -> _Given | None:
     """The units with two values or more, by patterns."""
+    unit, code, cluster, scale = given.unit, given.code, given.cluster, given.scale
     paired = np.bincount(unit)[unit] > 1
     unit, code = unit[paired], code[paired]
     if not len(unit):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from prefdata.stats.estimate import Estimate, normal_quantile
+
 FloatArray = NDArray[np.float64]
 
 
@@ -17,17 +19,26 @@ def midranks(values: ArrayLike) -> FloatArray:
     return ranks
 
 
-def spearman(x: ArrayLike, y: ArrayLike) -> float | None:
+def spearman(x: ArrayLike, y: ArrayLike, *, confidence: float = 0.95) -> Estimate:
     """Spearman's rho: Pearson's correlation of the mid-ranks.
+
+    The interval is Fisher's, with the variance (1 + rho^2/2)/(n - 3) of atanh rho (Bonett and Wright, 2000).
 
     Args:
         x: [n] finite numbers.
         y: [n] finite numbers.
+        confidence: of the interval, in (0, 1).
 
     Returns:
-        In [-1, 1]; None for fewer than two points or where one side is constant.
+        value: in [-1, 1]; None for fewer than two points or where one side is constant. low and high are None there,
+        with fewer than five points, and at -1 and 1, where this interval has no width and would claim too much.
     """
     a, b = _two(x, y)
+    rho = _rho(a, b)
+    return _with_ends(rho, len(a), confidence, 0.0 if rho is None else (1 + rho * rho / 2) / max(len(a) - 3, 1))
+
+
+def _rho(a: FloatArray, b: FloatArray) -> float | None:
     if len(a) < 2:
         return None
     u, v = midranks(a), midranks(b)
@@ -36,19 +47,33 @@ def spearman(x: ArrayLike, y: ArrayLike) -> float | None:
     return None if spread == 0 else float(np.clip((u @ v) / spread, -1.0, 1.0))
 
 
-def kendall_tau_b(x: ArrayLike, y: ArrayLike) -> float | None:
+def kendall_tau(x: ArrayLike, y: ArrayLike, *, confidence: float = 0.95) -> Estimate:
     """Kendall's tau-b = (C - D) / sqrt((n0 - t_x)(n0 - t_y)), in O(n log n).
 
-    C and D count concordant and discordant pairs, n0 all pairs, t_x and t_y the pairs tied in x and in y.
+    C and D count concordant and discordant pairs, n0 all pairs, t_x and t_y the pairs tied in x and in y. The interval
+    is Fisher's, with the variance 0.437/(n - 4) of atanh tau (Fieller, Hartley and Pearson, 1957).
 
     Args:
         x: [n] finite numbers.
         y: [n] finite numbers.
+        confidence: of the interval, in (0, 1).
 
     Returns:
-        In [-1, 1]; None for fewer than two points or where one side is constant.
+        value: in [-1, 1]; None for fewer than two points or where one side is constant. low and high as in `spearman`.
     """
     a, b = _two(x, y)
+    return _with_ends(_tau(a, b), len(a), confidence, 0.437 / max(len(a) - 4, 1))
+
+
+def _with_ends(value: float | None, n: int, confidence: float, variance: float) -> Estimate:
+    z = normal_quantile(confidence)
+    if value is None or n < 5 or abs(value) >= 1:
+        return Estimate(value, None, None, n)
+    middle, half = np.arctanh(value), z * np.sqrt(variance)
+    return Estimate(value, float(np.tanh(middle - half)), float(np.tanh(middle + half)), n)
+
+
+def _tau(a: FloatArray, b: FloatArray) -> float | None:
     _, u = np.unique(a, return_inverse=True)
     _, v = np.unique(b, return_inverse=True)
     pairs = len(a) * (len(a) - 1) // 2

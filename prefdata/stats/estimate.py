@@ -46,10 +46,21 @@ class Estimates:
 
 
 def normal_quantile(confidence: float) -> float:
-    """z such that a normal variable lies within z standard deviations with this probability: 1.96 for 0.95.
+    """Z such that a normal variable lies within z standard deviations with this probability: 1.96 for 0.95.
 
     Raises:
         ValueError: a confidence outside (0, 1).
     """
     check_confidence(confidence)
     return NormalDist().inv_cdf(0.5 + confidence / 2)
+
+
+@dataclass(frozen=True)
+class Agreement(Estimate):
+    """How far annotators agree, beyond chance.
+
+    Attributes:
+        percent: how often they agree, what is left to chance included, 0 to 1; None where nothing can be compared.
+    """
+
+    percent: float | None

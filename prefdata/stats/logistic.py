@@ -1,7 +1,7 @@
 r"""Logistic regression of soft outcomes, with weights, a ridge and clusters: exact Newton.
 
-Maximises sum_i w_i [y_i log p_i + (1 - y_i) log(1 - p_i)] - ridge/2 sum_k r_k b_k^2 with p = sigma(offset + X b). A soft
-outcome y in (0, 1) is the same as two rows, one with y = 1 and weight w y, one with y = 0 and weight w (1 - y).
+Maximises sum_i w_i [y_i log p_i + (1 - y_i) log(1 - p_i)] - 1/2 sum_k ridge_k b_k^2 with p = sigma(offset + X b). A
+soft outcome y in (0, 1) is the same as two rows, one with y = 1 and weight w y, one with y = 0 and weight w (1 - y).
 """
 
 from __future__ import annotations

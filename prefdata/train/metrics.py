@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from prefdata.stats import kendall_tau_b, wilson_interval
+from prefdata.stats import kendall_tau as tau_b
 from prefdata.stats import ndcg as ndcg_of_gains
+from prefdata.stats import wilson_interval
 from prefdata.train.preferences import PreferenceList
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def kendall_tau(values: Sequence[float], ranks: Sequence[int]) -> float | None:
     """
     if len(set(ranks)) < 2 or not np.isfinite(values).all():
         return None
-    return kendall_tau_b(values, [-rank for rank in ranks]) or 0.0
+    return tau_b(values, [-rank for rank in ranks]).value or 0.0
 
 
 def ndcg(values: Sequence[float], ranks: Sequence[int]) -> float | None:

@@ -128,7 +128,7 @@ def test_the_real_cut(data_folder: Path, tmp_path: Path) -> None:
     for row in taken.rows["annotations"]:
         labels.setdefault(row["annotator"], []).append(row["scores"][0] if row["scores"] else None)
     people = [f"human:annotator{n}" for n in (1, 2, 3)]
-    kappas = [cohen_kappa(labels[a], labels[b]) for a, b in combinations(people, 2)]
+    kappas = [cohen_kappa(labels[a], labels[b]).value for a, b in combinations(people, 2)]
     assert [round(kappa or 0, 3) for kappa in kappas] == [0.842, 0.883, 0.856]
     votes = [Counter(given).most_common(1)[0] for given in zip(*(labels[name] for name in people), strict=True)]
     assert all(count >= 2 for _, count in votes)

@@ -11,16 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prefdata.stats import (
-    Reliability,
-    alpha_interval,
-    bootstrap_interval,
-    cohen_kappa,
-    kappa_interval,
-    krippendorff_alpha,
-    mean_agreement,
-    reliability,
-)
+from prefdata import stats
+from prefdata.stats import Agreement, bootstrap_interval, mean_agreement
+from prefdata.stats.coding import repeated
 
 LEVELS = ["nominal", "ordinal", "interval", "ratio"]
 
@@ -28,6 +21,26 @@ LEVELS = ["nominal", "ordinal", "interval", "ratio"]
 def long(rows: list[list[Any]]) -> tuple[list[int], list[int], list[Any]]:
     flat = [(unit, rater, value) for unit, row in enumerate(rows) for rater, value in enumerate(row)]
     return [u for u, _, _ in flat], [r for _, r, _ in flat], [v for _, _, v in flat]
+
+
+def krippendorff_alpha(*given: Any, **options: Any) -> float | None:
+    return stats.krippendorff_alpha(*given, **options, resamples=0).value
+
+
+def alpha_interval(*given: Any, **options: Any) -> tuple[float, float] | None:
+    return ends_of(stats.krippendorff_alpha(*given, **options))
+
+
+def cohen_kappa(*given: Any, **options: Any) -> float | None:
+    return stats.cohen_kappa(*given, **options, resamples=0).value
+
+
+def kappa_interval(*given: Any, **options: Any) -> tuple[float, float] | None:
+    return ends_of(stats.cohen_kappa(*given, **options))
+
+
+def ends_of(found: Agreement) -> tuple[float, float] | None:
+    return None if found.low is None or found.high is None else (found.low, found.high)
 
 
 def noisy(units: int, raters: int, seed: int, values: int = 5) -> list[list[int]]:
@@ -116,14 +129,61 @@ def test_interval_where_nothing_can_be_said() -> None:
         alpha_interval(*long([[1, 2], [2, 1]]), confidence=1.0)
 
 
-def test_all_at_once_is_each_by_itself() -> None:
+def test_one_reading_says_it_all() -> None:
     data = long([[1, 2, None], [3, 3, 4], [2, 2, 2], [4, 4, 3], [5, None, None]])
     for level in LEVELS:
-        found = reliability(*data, level)  # type: ignore[arg-type]
-        assert (found.low, found.high) == alpha_interval(*data, level)  # type: ignore[arg-type]
-        assert found.alpha == krippendorff_alpha(*data, level)  # type: ignore[arg-type]
-        assert (found.units, found.percent) == (4, mean_agreement(*data))
-    assert reliability([], [], []) == Reliability(0, None, None, None, None)
+        found = stats.krippendorff_alpha(*data, level)  # type: ignore[arg-type]
+        point = stats.krippendorff_alpha(*data, level, resamples=0)  # type: ignore[arg-type]
+        assert found.value == pytest.approx(point.value)
+        assert (found.n, found.percent) == (4, pytest.approx(mean_agreement(*data)))
+        assert (point.low, point.high, point.n) == (None, None, 4)
+    assert stats.krippendorff_alpha([], [], []) == Agreement(None, None, None, 0, None)
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 5), max_size=5), max_size=8),
+    st.sampled_from(LEVELS),
+    st.sampled_from([np.int8, np.int32, np.float64]),
+)
+@settings(max_examples=80, deadline=None)
+def test_counting_and_patterns_give_one_alpha(rows: list[list[int]], level: Any, kind: Any) -> None:
+    units, raters, values = long(rows)
+    columns = [np.asarray(units, np.int32), np.asarray(raters, np.int32), np.asarray(values, kind)]
+    counted = stats.krippendorff_alpha(*columns, level, resamples=0)
+    patterns = stats.krippendorff_alpha(units, raters, values, level, resamples=2)
+    assert counted.n == patterns.n
+    assert counted.value == pytest.approx(patterns.value, abs=1e-9)
+    assert counted.percent == pytest.approx(patterns.percent)
+
+
+@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=30))
+def test_a_repeated_pair_is_found(pairs: list[tuple[int, int]]) -> None:
+    first, second = (np.array([pair[place] for pair in pairs], dtype=np.int32) for place in (0, 1))
+    assert repeated(first, second) == (len(set(pairs)) < len(pairs))
+
+
+def test_a_repeated_pair_is_found_among_many() -> None:
+    first = np.repeat(np.arange(200_000, dtype=np.int32), 5)
+    second = np.tile(np.arange(5, dtype=np.int32), 200_000)
+    assert not repeated(first, second)
+    second[777_001] = second[777_000]
+    assert repeated(first, second)
+
+
+def test_infinite_values_are_refused_where_distances_count() -> None:
+    rows = [[1.0, np.inf], [2.0, 3.0]]
+    for level in ("ordinal", "interval", "ratio"):
+        with pytest.raises(ValueError, match="infinite"):
+            stats.krippendorff_alpha(*long(rows), level)
+    assert stats.krippendorff_alpha(*long([[1.0, np.nan], [2.0, 2.0], [3.0, 3.0]])).value == 1
+
+
+def test_a_million_equal_votes_say_nothing() -> None:
+    units = np.repeat(np.arange(500_000), 2)
+    found = stats.krippendorff_alpha(units, np.tile([0, 1], 500_000), np.ones(1_000_000), resamples=0)
+    assert (found.value, found.n, found.percent) == (None, 500_000, 1.0)
+    kappa = stats.cohen_kappa(np.ones(1_000_000), np.ones(1_000_000))
+    assert (kappa.value, kappa.low, kappa.n, kappa.percent) == (None, None, 1_000_000, 1.0)
 
 
 def test_mean_agreement_by_hand() -> None:

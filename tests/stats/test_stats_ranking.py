@@ -72,7 +72,7 @@ def test_unanimous_votes_stay_finite() -> None:
 def test_calibration_by_hand() -> None:
     """Two bins: .25, .25 (one came true) and .75 (came true): errors .25, .25."""
     found = calibration([0.25, 0.25, 0.75], [0, 1, 1], bins=2)
-    assert found.error == pytest.approx(0.25)
+    assert found.value == pytest.approx(0.25)
     assert found.brier == pytest.approx((0.0625 + 0.5625 + 0.0625) / 3)
     assert found.log_loss == pytest.approx(-(math.log(0.75) + math.log(0.25) + math.log(0.75)) / 3)
     assert [(one.count, one.stated, one.observed) for one in found.bins] == [(2, 0.25, 0.5), (1, 0.75, 1.0)]
@@ -81,7 +81,7 @@ def test_calibration_by_hand() -> None:
 @given(st.lists(st.tuples(st.floats(0, 1), st.integers(0, 1)), min_size=1, max_size=30))
 def test_calibration_stays_in_its_range(rows: list[tuple[float, int]]) -> None:
     found = calibration([row[0] for row in rows], [row[1] for row in rows])
-    assert 0 <= found.error <= 1 and 0 <= found.brier <= 1 and found.log_loss >= 0
+    assert found.value is not None and 0 <= found.value <= 1 and 0 <= found.brier <= 1 and found.log_loss >= 0
     assert sum(one.count for one in found.bins) == len(rows)
 
 

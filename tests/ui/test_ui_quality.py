@@ -303,7 +303,7 @@ def test_scores_of_models_beside_people(tmp_path: Path) -> None:
     (found,) = quality.judges("p")["scores"]
     # People's means 1.5 2.5 4 5 4, ranks 1 2 3.5 5 3.5; the model's 1 2 5 4 3: Spearman by its definition.
     assert (found["name"], found["n"]) == ("judge:x", 5)
-    assert found["spearman"] == pytest.approx(spearman([1, 2, 3.5, 5, 3.5], [1, 2, 5, 4, 3]))
+    assert found["spearman"] == pytest.approx(spearman([1, 2, 3.5, 5, 3.5], [1, 2, 5, 4, 3]).value)
     assert found["low"] <= found["spearman"] <= found["high"]
 
 

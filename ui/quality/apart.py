@@ -9,7 +9,7 @@ from itertools import combinations
 from typing import Any
 
 from prefdata.cards import Card
-from prefdata.stats import kendall_tau_b
+from prefdata.stats import kendall_tau
 
 _WORD = re.compile(r"\S+")
 
@@ -66,7 +66,7 @@ def _rank(answers: Sequence[Mapping[str, Any]], card: Card, texts: Sequence[str]
 
 
 def _tau(a: Sequence[int], b: Sequence[int]) -> float:
-    tau = kendall_tau_b(a, b)
+    tau = kendall_tau(a, b).value
     if tau is None:  # one of them has no order
         return float(len(set(a)) == len(set(b)))
     return tau

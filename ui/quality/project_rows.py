@@ -129,9 +129,9 @@ def scores_beside_people(given: pl.DataFrame) -> list[Entry]:
         a, b = rows["value"].to_numpy(), rows["people"].to_numpy()
 
         def drawn(places: NDArray[np.int64], a: Any = a, b: Any = b) -> float | None:
-            return spearman(a[places], b[places])
+            return spearman(a[places], b[places]).value
 
-        value = spearman(a, b)
+        value = spearman(a, b).value
         ends = None if value is None else bootstrap_interval(drawn, rows["group_id"], resamples=_RESAMPLES)
         low, high = ends or (None, None)
         entry = {"name": name, "source": source, "aspect": aspect, "n": rows.height}
