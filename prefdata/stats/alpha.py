@@ -82,17 +82,18 @@ def krippendorff_alpha(
 def _of_counts(table: Counts, level: Level) -> Agreement:
     """Alpha and the mean agreement, without an interval."""
     size = len(table.scale)
-    together, totals = np.zeros((size, size)), np.zeros(size)
+    together, totals, ones = np.zeros((size, size)), np.zeros(size), np.ones(size)
     units, equal = 0, 0.0
     for start in range(0, len(table.counts), _AT_ONCE):
         block = table.counts[start : start + _AT_ONCE].astype(np.float64)
-        m = block.sum(axis=1)
-        paired = m > 1
-        if not paired.all():
-            block, m = block[paired], m[paired]
-        totals += block.sum(axis=0)
-        together += block.T @ (block / (m - 1)[:, None])
-        equal += float(((np.einsum("uk,uk->u", block, block) - m) / (m * (m - 1))).sum())
+        m = block @ ones  # products cost a third of sums along short rows
+        if m.min() < 2:
+            block = block[m > 1]
+            m = block @ ones
+        totals += np.ones(len(m)) @ block
+        share = 1 / (m - 1)
+        together += block.T @ (block * share[:, None])
+        equal += float((((block * block) @ ones - m) / m) @ share)
         units += len(block)
     if not units:
         return Agreement(None, None, None, 0, None)

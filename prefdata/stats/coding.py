@@ -74,6 +74,7 @@ def small_codes(values: Sequence[Any] | NDArray[Any]) -> tuple[IntArray, Any]:
 
 
 _SLOTS = 1 << 22
+_NEIGHBOURS = 16
 
 
 def repeated(first: IntArray, second: IntArray) -> bool:
@@ -83,6 +84,14 @@ def repeated(first: IntArray, second: IntArray) -> bool:
         first: [n] numbers from 0.
         second: [n] likewise.
     """
+    if len(first) < 2:
+        return False
+    ahead = first[1:] != first[:-1]
+    if (first[1:] >= first[:-1]).all():  # rows of one number stand together: only neighbours can be equal
+        ends = np.flatnonzero(ahead)
+        longest = int(np.diff(np.concatenate([[-1], ends, [len(first) - 1]])).max())
+        if longest <= _NEIGHBOURS:
+            return any(bool(((first[k:] == first[:-k]) & (second[k:] == second[:-k])).any()) for k in range(1, longest))
     left = np.arange(len(first), dtype=np.int32 if len(first) < 2**31 - 1 else np.int64)
     slots = np.empty(_SLOTS, dtype=left.dtype)
     turn = 0

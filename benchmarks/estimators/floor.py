@@ -1,0 +1,215 @@
+"""The floor: what each estimate costs when nothing but the arithmetic is left. No checks, no names, no options.
+
+Each function is the shortest program that reaches the same numbers; what ours takes beyond it is what its checks, its
+intervals and its generality cost.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+Array = np.ndarray
+
+
+def bradley_terry(winners: Array, losers: Array, n: int) -> tuple[Array, Array]:
+    """Win table, Newton, sandwich: strengths and their standard errors."""
+    wins = np.bincount(winners * np.int64(n) + losers, minlength=n * n).reshape(n, n).astype(float)
+    theta, p, inverse = newton(wins)
+    residual = wins * (1 - p) ** 2
+    residual = residual + residual.T
+    meat = np.diag(residual.sum(axis=1)) - residual
+    return theta, np.sqrt(np.diag(inverse @ meat @ inverse))
+
+
+def newton(wins: Array) -> tuple[Array, Array, Array]:
+    n, games = len(wins), wins + wins.T
+    theta = np.zeros(n)
+    for _ in range(30):
+        p = 1 / (1 + np.exp(theta[None, :] - theta[:, None]))
+        gradient = wins.sum(axis=1) - (games * p).sum(axis=1)
+        v = games * p * (1 - p)
+        information = np.diag(v.sum(axis=1)) - v + v.sum() / n**2
+        step = np.linalg.solve(information, gradient)
+        theta += step
+        if np.abs(step).max() < 1e-11:
+            break
+    return theta - theta.mean(), p, np.linalg.inv(information)
+
+
+def bootstrap(winners: Array, losers: Array, n: int, resamples: int) -> Array:
+    """[resamples, n] strengths of resampled comparisons: multinomial over cells, three warm Newton steps each."""
+    cells = np.bincount(winners * np.int64(n) + losers, minlength=n * n).astype(float)
+    start = newton(cells.reshape(n, n))[0]
+    draw = np.random.default_rng(0)
+    there = np.flatnonzero(cells)
+    share, total = cells[there] / cells.sum(), int(cells.sum())
+    found = np.empty((resamples, n))
+    for row in range(resamples):
+        wins = np.zeros(n * n)
+        wins[there] = draw.multinomial(total, share)
+        wins = wins.reshape(n, n)
+        games, theta = wins + wins.T, start.copy()
+        for _ in range(3):
+            p = 1 / (1 + np.exp(theta[None, :] - theta[:, None]))
+            v = games * p * (1 - p)
+            information = np.diag(v.sum(axis=1)) - v + v.sum() / n**2
+            theta += np.linalg.solve(information, wins.sum(axis=1) - (games * p).sum(axis=1))
+        found[row] = theta - theta.mean()
+    return found
+
+
+def sparse_bradley_terry(winners: Array, losers: Array, n: int, ridge: float) -> Array:
+    """Newton with conjugate gradients, preconditioned by the diagonal, ridge on each strength."""
+    theta, m = np.zeros(n), len(winners)
+    rows = np.repeat(np.arange(m), 2)
+    columns = np.stack([winners, losers], axis=1).ravel()
+    x = sp.csr_matrix((np.tile([1.0, -1.0], m), (rows, columns)), shape=(m, n))
+    xt = x.T.tocsr()
+    for _ in range(8):
+        p = 1 / (1 + np.exp(-(x @ theta)))
+        gradient = xt @ (1 - p) - ridge * theta
+        v = p * (1 - p)
+        diagonal = np.bincount(winners, v, n) + np.bincount(losers, v, n) + ridge
+        step, r = np.zeros(n), gradient.copy()
+        z = r / diagonal
+        direction, rz = z.copy(), float(r @ z)
+        stop = 1e-10 * float(gradient @ gradient)
+        for _ in range(200):
+            along = xt @ (v * (x @ direction)) + ridge * direction
+            alpha = rz / float(direction @ along)
+            step += alpha * direction
+            r -= alpha * along
+            if float(r @ r) < stop:
+                break
+            z = r / diagonal
+            fresh = float(r @ z)
+            direction = z + fresh / rz * direction
+            rz = fresh
+        theta += step
+        if np.abs(step).max() < 1e-8:
+            break
+    return theta - theta.mean()
+
+
+def compiled_dawid_skene() -> Any:
+    """EM with both steps fused in one compiled pass over the labels: a function of items, annotators, labels, sizes."""
+    import numba
+
+    @numba.njit(cache=False)
+    def run(items: Array, annotators: Array, labels: Array, n: int, many: int, k: int) -> tuple[Array, int]:
+        t = np.zeros((n, k))
+        for r in range(len(items)):
+            t[items[r], labels[r]] += 1
+        for i in range(n):
+            t[i] /= t[i].sum()
+        last = -1e300
+        for step in range(100):  # noqa: B007
+            counts = np.full((many, k, k), 0.01)
+            prior = np.zeros(k)
+            for r in range(len(items)):
+                for c in range(k):
+                    counts[annotators[r], labels[r], c] += t[items[r], c]
+            for i in range(n):
+                prior += t[i]
+            for w in range(many):
+                for c in range(k):
+                    counts[w, :, c] /= counts[w, :, c].sum()
+            counts = np.log(counts)
+            prior = np.log(prior / n)
+            t[:] = 0
+            for r in range(len(items)):
+                t[items[r]] += counts[annotators[r], labels[r]]
+            total = 0.0
+            for i in range(n):
+                t[i] += prior
+                top = t[i].max()
+                t[i] = np.exp(t[i] - top)
+                s = t[i].sum()
+                t[i] /= s
+                total += np.log(s) + top
+            if total - last < 1e-6 * n:
+                break
+            last = total
+        return t, step + 1
+
+    few = np.zeros(8, np.int32)
+    run(few, few, few.astype(np.int8), 1, 1, 2)
+    return run
+
+
+def crowd_bradley_terry(winners: Array, losers: Array, annotators: Array, n: int, many: int) -> tuple[Array, Array]:
+    """Strengths and P(right) by EM: Newton with a bounded diagonal on soft labels, Beta(10, 1) on each P(right)."""
+    theta, eta = np.zeros(n), np.full(many, 0.9)
+    times = np.bincount(annotators, minlength=many)
+    for _ in range(60):
+        p = 1 / (1 + np.exp(theta[losers] - theta[winners]))
+        e = eta[annotators]
+        likelihood = e * p + (1 - e) * (1 - p)
+        r = e * p / likelihood
+        eta = (np.bincount(annotators, r, many) + 9) / (times + 9)
+        gradient = np.bincount(winners, r - p, n) - np.bincount(losers, r - p, n)
+        p0 = 1 / (1 + np.exp(-theta))
+        v = p * (1 - p)
+        curvature = np.bincount(winners, v, n) + np.bincount(losers, v, n) + p0 * (1 - p0)
+        step = np.clip((gradient + 0.5 * (1 - 2 * p0)) / curvature, -1, 1)
+        theta += step
+    return theta - theta.mean(), eta
+
+
+def alpha(units: Array, values: Array, k: int, ordinal: bool) -> float:
+    """Krippendorff's alpha from the table of units and values."""
+    n = int(units[-1]) + 1
+    counts = np.bincount(units.astype(np.int64) * k + values, minlength=n * k).reshape(n, k).astype(float)
+    m = counts.sum(axis=1)
+    pairs = counts.T @ (counts / (m - 1)[:, None])
+    totals = counts.sum(axis=0)
+    place = np.cumsum(totals) - totals / 2
+    distance = (place[:, None] - place) ** 2 if ordinal else 1 - np.eye(k)
+    whole = totals.sum()
+    return float(1 - (whole - 1) * (pairs * distance).sum() / (totals @ distance @ totals))
+
+
+def near_duplicates(texts: list[str], width: int, threshold: float) -> Any:
+    """Pairs whose word n-grams have this Jaccard similarity, exactly: prefix filter, then verification."""
+    import polars as pl
+
+    frame = pl.DataFrame({"words": [text.split() for text in texts]}).with_row_index("doc")
+    grams = (
+        frame.lazy()
+        .explode("words")
+        .with_columns(*(pl.col("words").shift(-k).over("doc").alias(f"w{k}") for k in range(1, width)))
+        .drop_nulls()
+        .select("doc", gram=pl.concat_str(["words", *(f"w{k}" for k in range(1, width))], separator=" ").hash())
+        .unique()
+        .collect()
+    )
+    often = grams.group_by("gram").len("df")
+    ranked = grams.join(often, on="gram").sort("doc", "df", "gram")
+    size = ranked.group_by("doc", maintain_order=True).len("size")
+    ranked = ranked.join(size, on="doc", maintain_order="left").with_columns(place=pl.int_range(pl.len()).over("doc"))
+    # Two sets this alike share one of their first |x| - ceil(t |x|) + 1 grams in any fixed order.
+    prefix = ranked.filter(
+        (pl.col("df") > 1) & (pl.col("place") < pl.col("size") - (threshold * pl.col("size")).ceil() + 1)
+    )
+    candidates = (
+        prefix.select("gram", "doc", "size")
+        .join(prefix.select("gram", "doc", "size"), on="gram", suffix="_b")
+        .filter(
+            (pl.col("doc") < pl.col("doc_b"))
+            & (pl.col("size") >= threshold * pl.col("size_b"))
+            & (pl.col("size_b") >= threshold * pl.col("size"))
+        )
+        .select("doc", "doc_b", "size", "size_b")
+        .unique()
+    )
+    shared = (
+        candidates.join(grams, on="doc")
+        .join(grams.rename({"doc": "doc_b"}), on=["doc_b", "gram"])
+        .group_by("doc", "doc_b", "size", "size_b")
+        .len("shared")
+    )
+    union = pl.col("size").cast(pl.Int64) + pl.col("size_b") - pl.col("shared")
+    return shared.filter(pl.col("shared") / union >= threshold).select("doc", "doc_b")
