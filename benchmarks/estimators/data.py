@@ -50,7 +50,7 @@ def sparse(scale: float) -> dict[str, np.ndarray]:
 
 
 def labels(scale: float) -> dict[str, np.ndarray]:
-    """Five of 1,000 annotators label each of 200,000 items with one of five classes, each with a confusion of its own."""
+    """Five of 1,000 annotators, each with a confusion of its own, put each of 200,000 items into one of five classes."""
     draw = np.random.default_rng(3)
     items, annotators, classes = int(200_000 * scale), 1000, 5
     truth = draw.choice(classes, size=items, p=[0.3, 0.25, 0.2, 0.15, 0.1])

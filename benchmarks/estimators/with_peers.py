@@ -6,6 +6,7 @@ What turns our arrays into that input is part of the time, as it is for whoever 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -36,10 +37,8 @@ def choix_mm_sweep() -> Run:
 
     def run() -> dict[str, Any]:
         pairs = list(zip(data["winners"].tolist(), data["losers"].tolist(), strict=True))
-        try:
+        with suppress(RuntimeError):  # it says so when it has not converged
             choix.mm_pairwise(100, pairs, max_iter=1)
-        except RuntimeError:  # it says so when it has not converged
-            pass
         return {}
 
     return run
@@ -170,10 +169,8 @@ def choix_mm_sparse_sweep() -> Run:
 
     def run() -> dict[str, Any]:
         pairs = list(zip(data["winners"].tolist(), data["losers"].tolist(), strict=True))
-        try:
+        with suppress(RuntimeError):
             choix.mm_pairwise(len(data["truth"]), pairs, max_iter=1, alpha=0.1)
-        except RuntimeError:
-            pass
         return {}
 
     return run
