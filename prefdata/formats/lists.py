@@ -71,10 +71,13 @@ def training_lists(
         .when(pl.col("textless") | pl.col("row").is_in(list(rare.without_prefix)))
         .then(pl.lit("response without text"))
     )
+    labels = tables["annotations"] if split_labels is None else split_labels
+    splits = _splits(complete("annotations", labels))
+    crossing = _crossing(preferences, complete("prompts", tables["prompts"]), splits)
+    reason = reason.when(pl.col("row").is_in(crossing)).then(pl.lit("prompts in train and in valid"))
     frame = frame.with_columns(reason=reason)
     left_out = Counter(dict(frame["reason"].drop_nulls().value_counts().iter_rows()))
-    labels = tables["annotations"] if split_labels is None else split_labels
-    frame = _columns(frame, _splits(complete("annotations", labels)))
+    frame = _columns(frame, splits)
     frame = frame.with_columns(rare.columns()).filter(pl.col("reason").is_null())
     return _filled(frame), left_out
 
@@ -163,6 +166,20 @@ def _splits(annotations: pl.LazyFrame) -> pl.DataFrame:
         )
         .collect()
     )
+
+
+def _crossing(preferences: pl.DataFrame, prompts: pl.LazyFrame, splits: pl.DataFrame) -> list[int]:
+    """The joint rows whose prompts are partly held out: trained or not, they would leak."""
+    joint = preferences.filter(pl.col("prompt_ids").is_not_null()).select("row", prompt_id="prompt_ids")
+    if joint.is_empty() or splits.is_empty():
+        return []
+    long = joint.explode("prompt_id")
+    groups = prompts.select("prompt_id", "group_id").join(long.lazy(), on="prompt_id", how="semi").collect()
+    of = long.join(_first_of_each(groups, "prompt_id"), on="prompt_id", how="left").join(
+        splits, on="group_id", how="left"
+    )
+    sides = of.group_by("row").agg(sides=pl.col("split").fill_null("train").n_unique())
+    return sides.filter(pl.col("sides") > 1)["row"].to_list()
 
 
 def _columns(frame: pl.DataFrame, splits: pl.DataFrame) -> pl.DataFrame:

@@ -12,6 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from prefdata.operators.across import across
 from prefdata.operators.evidence import EVIDENCE, ORDERING, VALID, Lists, directed, lists_of, pairs_within, selected
 from prefdata.operators.pair_rows import Beside, listed_of, members_of, preference_rows
 from prefdata.operators.pair_values import Numbers
@@ -43,6 +44,7 @@ def preferences_from(
     only_consensus: bool = False,
     threshold: float | None = None,
     beside: Beside | None = None,
+    listed: pl.DataFrame | None = None,
 ) -> tuple[pl.DataFrame, Counter[str]]:
     """Preferences from annotations of responses, and what gave none, counted by reason.
 
@@ -62,6 +64,7 @@ def preferences_from(
         only_consensus: see `Pair`.
         threshold: see `Pair`.
         beside: what a preference says besides its order; nothing unless given.
+        listed: those of the annotations that are paired; all of them unless given.
 
     Returns:
         A frame of `preferences` with every column, and how many of what gave no pair: `invalid` (annotations without
@@ -72,7 +75,8 @@ def preferences_from(
         DataError: a measure whose direction is not given, or values of several aspects.
     """
     reasons: Counter[str] = Counter()
-    rows = selected(annotations, aspects=aspects, annotators=annotators).filter(pl.col("protocol").is_in(ORDERING))
+    rows = annotations if listed is None else listed
+    rows = selected(rows, aspects=aspects, annotators=annotators).filter(pl.col("protocol").is_in(ORDERING))
     agreed = rows.filter(pl.col("source") == "consensus")["group_id"].unique()
     others = pl.lit(False) if only_consensus else ~pl.col("group_id").is_in(agreed.implode())
     rows = rows.filter((pl.col("source") == "consensus") | others)
@@ -345,6 +349,17 @@ class Pair(TableStep):
 
     def run(self, tables: Mapping[str, pl.DataFrame], context: Context) -> Mapping[str, pl.DataFrame | list[Row]]:
         """The preferences; what gave none is counted in the log."""
+        # The other groups need not be there: a run sees the groups whose input has changed.
+        left_out = across(tables["annotations"], tables["responses"])
+        if left_out.height:
+            context.log(f"{left_out.height} annotations compare responses of different prompts: pair.joint pairs those")
+        listed = tables["annotations"].join(left_out, on="annotation_id", how="anti", maintain_order="left")
+        return self.paired(tables, listed, context)
+
+    def paired(
+        self, tables: Mapping[str, pl.DataFrame], listed: pl.DataFrame, context: Context
+    ) -> Mapping[str, pl.DataFrame | list[Row]]:
+        """The preferences from these annotations, with what all of them say beside the order."""
         rows, reasons = preferences_from(
             tables["annotations"],
             tables["responses"],
@@ -358,6 +373,7 @@ class Pair(TableStep):
             only_consensus=self.only_consensus,
             threshold=self.threshold,
             beside=self.beside,
+            listed=listed,
         )
         tell(reasons, context)
         return {"preferences": rows}

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import polars as pl
 
-from prefdata.operators.pair import Pair
+from prefdata.operators.pair import Pair, Rule
 from prefdata.pipeline.step import Context
 from prefdata.schema import Row
+
+# What is laid down beside the order decides about no row, and made-up numbers would say nothing.
+PLANNED: dict[str, Any] = {"values": {}, "p": None, "margin": None, "voters": (), "min_gap": 0.0}
+
+
+def planned_rule(rule: Rule) -> Rule:
+    """A list may turn out to be a pair, which is judged where longer ones are not."""
+    return "best_worst" if rule == "list" else rule
 
 
 class PlannedPair(Pair):
@@ -21,16 +30,17 @@ class PlannedPair(Pair):
     @classmethod
     def of(cls, step: Pair) -> PlannedPair:
         """The same step, with nothing left out for its gap."""
-        # A list may turn out to be a pair, which is judged where longer ones are not.
-        rule = "best_worst" if step.rule == "list" else step.rule
-        # What is laid down beside the order decides about no row, and made-up numbers would say nothing.
-        bare: dict[str, object] = {"values": {}, "p": None, "margin": None, "voters": ()}
-        return cls.model_construct(**{**dict(step), **bare, "min_gap": 0.0, "rule": rule})
+        return cls.model_construct(**{**dict(step), **PLANNED, "rule": planned_rule(step.rule)})
 
     def run(self, tables: Mapping[str, pl.DataFrame], context: Context) -> Mapping[str, pl.DataFrame | list[Row]]:
         """The preferences, whatever the scores: made-up ones stand in their place."""
-        responses = tables["responses"].with_columns(text=pl.col("response_id"))
-        return super().run({**tables, "annotations": scored(tables["annotations"]), "responses": responses}, context)
+        return super().run(stood_in(tables), context)
+
+
+def stood_in(tables: Mapping[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
+    """The tables with scores and texts of which no two are equal."""
+    responses = tables["responses"].with_columns(text=pl.col("response_id"))
+    return {**tables, "annotations": scored(tables["annotations"]), "responses": responses}
 
 
 def scored(annotations: pl.DataFrame) -> pl.DataFrame:

@@ -20,7 +20,18 @@ from prefdata.pipeline.context import Halt, RunContext
 from prefdata.pipeline.failures import failure
 from prefdata.pipeline.made import Made, checked, without_copies
 from prefdata.pipeline.pieces import Piece
-from prefdata.pipeline.progress import AskAgain, Prior, Work, digests, order_of, prior_rows, readable, to_ask_again
+from prefdata.pipeline.progress import (
+    AskAgain,
+    Prior,
+    Work,
+    digests,
+    order_of,
+    partners_of,
+    prior_rows,
+    readable,
+    to_ask_again,
+    with_partners,
+)
 from prefdata.pipeline.spec import engine_names
 from prefdata.pipeline.step import Group, GroupStep
 from prefdata.schema import KEYS, Rows
@@ -82,11 +93,13 @@ class AskingWork:
         view = piece.of(self.dataset.view(lineage=self.lineage, name=self.step.view))
         tables = readable(view, self.reads)
         order = [group for group in order_of(view) if self.first is None or group in self.first]
+        current = digests(tables)
+        partner = partners_of(current) if self.step.partners else {}
         work = progress.work_for_groups(
             self.dataset,
             self.key,
             self.fingerprint,
-            digests(tables),
+            with_partners(current) if self.step.partners else current,
             again=self._again(piece),
             order=order,
             piece=piece,
@@ -95,9 +108,14 @@ class AskingWork:
         if not work.todo:
             return
         loaded = _Loaded(self.dataset, piece, tables, work.todo, [name for name in self.step.writes if name in _COPIED])
+        met = _Loaded(self.dataset, piece, tables, [partner[group] for group in work.todo], []) if partner else None
         with shown(len(work.todo)) as advance:
             for start in range(0, len(work.todo), GROUPS_AT_ONCE):
                 groups, prior = loaded.between(start, start + GROUPS_AT_ONCE)
+                if met is not None:
+                    others, _ = met.between(start, start + GROUPS_AT_ONCE)
+                    for group, other in zip(groups, others, strict=True):
+                        group.partner = other
 
                 def context(group_id: str, prior: Mapping[str, Mapping[str, Prior]] = prior) -> RunContext:
                     made = contexts(view.snapshot.number)

@@ -95,6 +95,11 @@ class KeptContext:
     unkept: set[str] = field(default_factory=set)
     _asked: set[str] = field(default_factory=set)
 
+    @property
+    def artifacts(self) -> Path:
+        """See `Context`. A judge that reads again writes none."""
+        return self.dataset / "artifacts" / "read-again"
+
     def engine(self, name: str) -> Engine:
         """See `Context`. Steps restored from the log name an engine by its identity."""
         return self.engines[name]

@@ -70,8 +70,13 @@ def of_groups(rows: pl.LazyFrame, groups: list[str]) -> pl.DataFrame:
     return rows.join(wanted, on="group_id", how="semi", maintain_order="left").collect()
 
 
-def digests(tables: Mapping[str, pl.LazyFrame]) -> dict[str, str]:
-    """For each group a hash of the sorted ids read, their revisions, and the targets that masks left."""
+def digests(tables: Mapping[str, pl.LazyFrame], *, everything: bool = False) -> dict[str, str]:
+    """For each group a hash of the sorted ids read, their revisions, and the targets that masks left.
+
+    Args:
+        tables: what is read.
+        everything: with the rows that belong to no group (those about annotators), as a step over the dataset reads.
+    """
     keys = {
         "prompts": pl.struct(
             pl.exclude("step", "group_id", "meta")
@@ -84,12 +89,29 @@ def digests(tables: Mapping[str, pl.LazyFrame]) -> dict[str, str]:
     read = [rows.select("group_id", keys[table].alias("key")) for table, rows in tables.items()]
     if not read:
         return {}
+    if not everything:
+        read = [rows.filter(pl.col("group_id") != WHOLE) for rows in read]
     # Sorted within each group: to sort a million texts at once takes three times as long.
     text = pl.col("key").list.sort().list.join("\n")
     grouped = pl.concat(read).group_by("group_id").agg("key").select("group_id", text).collect()
     return {
         group: blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
         for group, text in grouped.iter_rows()
+    }
+
+
+def partners_of(groups: Iterable[str]) -> dict[str, str]:
+    """For each group another one: the next in a ring ordered by hash. Empty for a group alone."""
+    ring = sorted((group for group in groups if group != WHOLE), key=lambda group: make_id("partner", group))
+    return dict(zip(ring, [*ring[1:], ring[0]], strict=True)) if len(ring) > 1 else {}
+
+
+def with_partners(current: Mapping[str, str]) -> dict[str, str]:
+    """What each group's input is, where the partner's rows are input as well (see `digests`)."""
+    partner = partners_of(current)
+    return {
+        group: make_id("together", digest, current[partner[group]]) if group in partner else digest
+        for group, digest in current.items()
     }
 
 

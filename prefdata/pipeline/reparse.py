@@ -25,7 +25,7 @@ from prefdata.errors import PipelineError, PrefdataError
 from prefdata.pipeline.context import NotKeptError
 from prefdata.pipeline.fingerprint import fingerprint_of, lineage_of
 from prefdata.pipeline.kept import History, KeptContext, KeptEngine
-from prefdata.pipeline.progress import GONE, note, readable
+from prefdata.pipeline.progress import GONE, digests, note, partners_of, readable
 from prefdata.pipeline.registry import STEPS, load_file, load_plugins
 from prefdata.pipeline.run import run_blocking
 from prefdata.pipeline.step import Group, GroupStep
@@ -219,7 +219,7 @@ class _Reader:
         calls = self._calls(view, chunk, histories)
         asked = {calls[row["call_id"]]["model"] for row in live if row["call_id"] in calls}
         identities = _identities(type(self.step), record)
-        groups = _groups(readable(view, frozenset(record.reads)), chunk)
+        groups = self._groups(readable(view, frozenset(record.reads)), chunk)
         contexts = [
             self._context(view, {one: KeptEngine(one, model) for one in identities}, group.group_id, calls, histories)
             for model in sorted(asked)
@@ -240,6 +240,17 @@ class _Reader:
                 changed[row_id] = new
                 self.done.changed[row["annotator"], row["status"], new["status"]] += 1
         return changed
+
+    def _groups(self, tables: Mapping[str, pl.LazyFrame], chunk: pl.DataFrame) -> list[Group]:
+        """The groups, with their partners where the step asks for them."""
+        groups = _groups(tables, chunk)
+        if self.step.partners:
+            partner = partners_of(digests(tables))
+            wanted = [partner[group.group_id] for group in groups if group.group_id in partner]
+            others = {other.group_id: other for other in _groups(tables, _named(wanted))}
+            for group in groups:
+                group.partner = others.get(partner.get(group.group_id, ""))
+        return groups
 
     def _revised(self, live: Row, latest: Row, reading: Row) -> Row | None:
         """The row in place of the live one; None where that says the same."""
@@ -339,3 +350,7 @@ def _groups(tables: Mapping[str, pl.LazyFrame], chunk: pl.DataFrame) -> list[Gro
             for row in rows.join(chunk.lazy(), on="group_id", how="semi").sort(KEYS[table]).collect().to_dicts():
                 getattr(groups[row["group_id"]], table).append(row)
     return list(groups.values())
+
+
+def _named(groups: Sequence[str]) -> pl.DataFrame:
+    return pl.DataFrame({"group_id": groups}, schema={"group_id": pl.String})

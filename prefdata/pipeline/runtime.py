@@ -243,7 +243,7 @@ class Runtime:
         view = self.dataset.view(lineage=lineage, name=step.view)
         current: dict[str, str] = {}
         for piece in pieces(view.snapshot):
-            current.update(digests(readable(piece.of(view), resolved.reads)))
+            current.update(digests(readable(piece.of(view), resolved.reads), everything=True))
         work = progress.work_for_whole(self.dataset, self.key, resolved.fingerprint, current)
         if work.todo:
             tables = projected(readable(view, resolved.reads), step)

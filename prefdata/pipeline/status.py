@@ -12,8 +12,10 @@ from prefdata.dataset.log import name_of
 from prefdata.dataset.view import pipeline_key
 from prefdata.pipeline.costs import costs, total
 from prefdata.pipeline.fingerprint import lineage_of
-from prefdata.pipeline.progress import digests, last_runs, readable, refused, work_for_whole
+from prefdata.pipeline.pieces import pieces
+from prefdata.pipeline.progress import digests, last_runs, readable, refused, with_partners, work_for_whole
 from prefdata.pipeline.registry import STEPS, load_plugins
+from prefdata.pipeline.step import GroupStep
 from prefdata.schema import CORE_TABLES, KEYS
 
 MEANINGS = {
@@ -141,7 +143,13 @@ def _unfinished(dataset: Dataset, snapshot: Snapshot, pipeline: str, earlier: Se
     narrows = STEPS[record.kind].narrows if record.kind in STEPS else None
     lineage = lineage_of(record, earlier, pipeline, snapshot, narrows, f"step {record.name!r}")
     view = View(dataset.path, snapshot, lineage, record.fields.get("view", "main"))
-    current = digests(readable(view, frozenset(record.reads)))
+    kind = STEPS.get(record.kind)
+    if kind is not None and issubclass(kind, GroupStep) and kind.partners:
+        current: dict[str, str] = {}
+        for piece in pieces(snapshot):
+            current |= with_partners(digests(readable(piece.of(view), frozenset(record.reads))))
+    else:
+        current = digests(readable(view, frozenset(record.reads)), everything=record.scope == "dataset")
     last = last_runs(dataset, pipeline, step)
     if not last:
         return "not run yet" if current else ""

@@ -37,6 +37,8 @@ class Group:
     responses: list[Row] = field(default_factory=list)
     annotations: list[Row] = field(default_factory=list)
     preferences: list[Row] = field(default_factory=list)
+    partner: Group | None = None
+    """Another group, for a step that asks for `partners`; it is read and never written to."""
 
     def to_answer(self) -> list[Row]:
         """The prompts to be answered: where an earlier step derived prompts, those and not what they were made from.
@@ -163,6 +165,10 @@ def narrowed(step: Step) -> frozenset[str]:
 
 class GroupStep(Step):
     """A step that asks models, one group at a time."""
+
+    partners: ClassVar[bool] = False
+    """Whether each group comes with a partner: the next one in a ring ordered by hash, within its shard. A group more
+    gives one other group another partner, and both of them are run."""
 
     async def run(self, group: Group, context: Context) -> Rows:
         """The rows made for this group, by table."""

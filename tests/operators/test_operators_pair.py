@@ -9,6 +9,7 @@ from operator_shapes import FakeContext, frame, response, run, said
 
 from prefdata.errors import DataError
 from prefdata.operators.pair import Pair, preferences_from
+from prefdata.operators.pair_joint import PairJoint
 from prefdata.schema import SCHEMAS, Row
 
 RESPONSES = [response(name) for name in "abcde"]
@@ -173,10 +174,12 @@ def test_joint_comparisons_keep_each_response_under_its_prompt() -> None:
         said(["b", "a"], [1, 0], prompt_id=None, group_id="p1"),
         said(["a", "c"], [0, 1], prompt_id=None, group_id="p1"),
     ]
-    made = {
-        tuple(row["response_ids"]): row for row in run(Pair(), annotations=rows, responses=responses)["preferences"]
-    }
-    joint, plain = made["b", "a"], made["c", "a"]
+    given = {"annotations": rows, "responses": responses}
+    # b answers a prompt of another group, which need not be there when a's group is run again.
+    (plain,) = run(Pair(), **given)["preferences"]
+    assert run(Pair(), annotations=rows, responses=[responses[0], responses[2]])["preferences"] == [plain]
+    (joint,) = run(PairJoint(), **given)["preferences"]
+    assert (joint["response_ids"], plain["response_ids"]) == (["b", "a"], ["c", "a"])
     assert (joint["kind"], joint["prompt_ids"], joint["prompt_id"], joint["group_id"]) == (
         "joint",
         ["p2", "p1"],

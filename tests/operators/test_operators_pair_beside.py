@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from prefdata.errors import DataError
 from prefdata.operators.pair import Pair, preferences_from
+from prefdata.operators.pair_joint import PairJoint
 from prefdata.operators.pair_planned import PlannedPair
 from prefdata.operators.pair_rows import Beside
 from prefdata.schema import Row, make_id
@@ -250,7 +251,7 @@ def test_numbers_count_under_their_own_prompt() -> None:
     responses = [response("a"), response("b", prompt_id="p2")]
     numbers = [mine, said(["b"], [4.0], annotator="reward:rm", prompt_id="p2"), other]
     joint = vote("b", "a", prompt_id=None, group_id="p1")
-    row = one(Pair(annotators=["judge:*"], values={"r": "reward:*"}), [joint, *numbers], responses)
+    row = one(PairJoint(annotators=["judge:*"], values={"r": "reward:*"}), [joint, *numbers], responses)
     assert (row["kind"], row["response_ids"]) == ("joint", ["b", "a"])
     assert row["values"] == [{"name": "r", "values": [4.0, 1.0]}]
 
