@@ -16,17 +16,17 @@ LOSERS = [1, 1, 1, 0, 2, 2, 1, 1, 2, 2, 2, 2, 0]
 
 def test_three_models() -> None:
     fit = bradley_terry(WINNERS, LOSERS)
-    np.testing.assert_allclose(fit.strengths, [0.832497, -0.376119, -0.456378], atol=1e-6)
-    np.testing.assert_allclose(
-        400 / np.log(10) * fit.strengths + 1000, [1144.619582, 934.661427, 920.718991], atol=1e-5
-    )
+    np.testing.assert_allclose(fit.values, [0.832497, -0.376119, -0.456378], atol=1e-6)
+    np.testing.assert_allclose(400 / np.log(10) * fit.values + 1000, [1144.619582, 934.661427, 920.718991], atol=1e-5)
     assert fit.probability(0, 1) == pytest.approx(0.770054, abs=1e-6)
     assert fit.converged and fit.prior == 0 and set(fit.components.tolist()) == {0}
 
 
 def test_two_models_are_the_logit_of_the_share() -> None:
     fit = bradley_terry([0, 0, 0, 1], [1, 1, 1, 0])
-    assert fit.strengths[0] - fit.strengths[1] == pytest.approx(np.log(3))
+    assert fit.values[0] - fit.values[1] == pytest.approx(np.log(3))
+    assert 400 / np.log(10) * (fit.values[0] - fit.values[1]) == pytest.approx(190.848502, abs=1e-6)
+    assert fit.gradient < 1e-12 and fit.steps < 10  # a certificate, not a claim, that this is the maximum
     # Information of the difference: 4 * .75 * .25; the sandwich agrees, as the outcomes are hard.
     assert fit.difference_error(0, 1) == pytest.approx(0.75**-0.5)
     assert bradley_terry([0, 0, 0, 1], [1, 1, 1, 0], robust=True).difference_error(0, 1) == pytest.approx(0.75**-0.5)
@@ -34,7 +34,7 @@ def test_two_models_are_the_logit_of_the_share() -> None:
 
 def test_ties_are_known_better_than_half_wins() -> None:
     plain = bradley_terry([0] * 8, [1] * 8, p=[0.5] * 8)
-    assert plain.strengths.tolist() == [0.0, 0.0]
+    assert plain.values.tolist() == [0.0, 0.0]
     assert plain.difference_error(0, 1) == pytest.approx(2**-0.5)
     assert bradley_terry([0] * 8, [1] * 8, p=[0.5] * 8, robust=True).difference_error(0, 1) == 0
 
@@ -42,7 +42,7 @@ def test_ties_are_known_better_than_half_wins() -> None:
 def test_two_unanimous_votes_with_the_prior() -> None:
     # The difference d solves 2 sigma(-d) = tanh(d / 4) / 2.
     fit = bradley_terry([0, 0], [1, 1])
-    d = fit.strengths[0] - fit.strengths[1]
+    d = fit.values[0] - fit.values[1]
     assert fit.prior == DEFAULT_PRIOR
     assert 2 / (1 + np.exp(d)) == pytest.approx(np.tanh(d / 4) / 2)
     assert fit.components.tolist() == [0, 1]
@@ -58,7 +58,7 @@ def test_what_is_not_connected_is_said_so() -> None:
 def test_bound_of_the_prior_and_large_votes() -> None:
     fit = bradley_terry([0, 1], [1, 2], weights=[1e6, 1e6], prior=0.01)
     assert fit.converged
-    assert fit.strengths[0] > fit.strengths[1] > fit.strengths[2]
+    assert fit.values[0] > fit.values[1] > fit.values[2]
     assert np.isfinite(fit.covariance).all()
 
 
@@ -121,8 +121,8 @@ def test_newton_finds_what_another_algorithm_finds(problem: tuple[int, list[tupl
     first, second, p, w = (list(column) for column in zip(*rows, strict=True)) if rows else ([], [], [], [])
     fit = bradley_terry(first, second, w, p=p, n=n, prior=1.0)
     assert fit.converged
-    np.testing.assert_allclose(fit.strengths, climbed(wins, 1.0), atol=1e-8)
-    assert fit.strengths.sum() == pytest.approx(0, abs=1e-9)
+    np.testing.assert_allclose(fit.values, climbed(wins, 1.0), atol=1e-8)
+    assert fit.values.sum() == pytest.approx(0, abs=1e-9)
 
 
 @given(tables, st.randoms(use_true_random=False))
@@ -136,19 +136,19 @@ def test_names_and_order_of_rows_do_not_matter(problem, random) -> None:  # type
 
     def fit(votes: list[tuple[int, int, float, int]]) -> np.ndarray:
         first, second, p, w = (list(column) for column in zip(*votes, strict=True)) if votes else ([], [], [], [])
-        return bradley_terry(first, second, w, p=p, n=n, prior=0.5).strengths
+        return bradley_terry(first, second, w, p=p, n=n, prior=0.5).values
 
     np.testing.assert_allclose(fit(shuffled)[new], fit(rows), atol=1e-9)
 
 
 def test_duplicating_every_vote_changes_errors_but_not_strengths() -> None:
     once, twice = bradley_terry(WINNERS, LOSERS), bradley_terry(WINNERS * 2, LOSERS * 2)
-    np.testing.assert_allclose(once.strengths, twice.strengths, atol=1e-12)
+    np.testing.assert_allclose(once.values, twice.values, atol=1e-12)
     np.testing.assert_allclose(once.covariance, 2 * twice.covariance, atol=1e-12)
     # With a prior they must change: more votes say more.
     assert (
-        bradley_terry(WINNERS * 2, LOSERS * 2, prior=1.0).strengths[0]
-        > bradley_terry(WINNERS, LOSERS, prior=1.0).strengths[0]
+        bradley_terry(WINNERS * 2, LOSERS * 2, prior=1.0).values[0]
+        > bradley_terry(WINNERS, LOSERS, prior=1.0).values[0]
     )
 
 
@@ -157,7 +157,7 @@ def test_the_covariance_is_that_of_a_logistic_regression() -> None:
     rows = np.zeros((len(WINNERS), 3))
     rows[np.arange(len(WINNERS)), WINNERS] = 1
     rows[np.arange(len(WINNERS)), LOSERS] = -1
-    p = 1 / (1 + np.exp(-rows @ fit.strengths))
+    p = 1 / (1 + np.exp(-rows @ fit.values))
     np.testing.assert_allclose(fit.covariance, np.linalg.pinv(rows.T @ np.diag(p * (1 - p)) @ rows), atol=1e-10)
     meat = rows.T @ np.diag((1 - p) ** 2) @ rows
     np.testing.assert_allclose(

@@ -133,11 +133,11 @@ def board_of(games: Sequence[Game], left_out: int = 0) -> Board:
     standings = []
     for name, at in place.items():
         better = sum(
-            float(fit.strengths[other] - fit.strengths[at]) > _Z * fit.difference_error(other, at)
+            float(fit.values[other] - fit.values[at]) > _Z * fit.difference_error(other, at)
             for other in range(len(names))
             if other != at
         )
-        rating = MEAN + SCALE * float(fit.strengths[at])
+        rating = MEAN + SCALE * float(fit.values[at])
         own = [game.score if game.left == name else 1 - game.score for game in games if name in (game.left, game.right)]
         won, lost = sum(score > 0.5 for score in own), sum(score < 0.5 for score in own)
         spread = float(half[at])
