@@ -18,7 +18,7 @@ def import_(
         str,
         typer.Argument(
             help="prompts, tasks, ranked, trl-pairs, label-studio, argilla, hh-rlhf, oasst, ukpconvarg, pandalm, "
-            "prefdata."
+            "lamp, alpacaeval, prefdata."
         ),
     ],
     source: Annotated[Path, typer.Argument(help="A file or folder; for prefdata another dataset.")],

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from prefdata.errors import DataError
+from prefdata.formats.alpacaeval import read_alpacaeval
 from prefdata.formats.argilla import read_argilla
 from prefdata.formats.csv_rows import is_spreadsheet, spreadsheet
 from prefdata.formats.hh_rlhf import read_hh_rlhf
 from prefdata.formats.intake import Imported, Reader
 from prefdata.formats.label_studio import read_label_studio
+from prefdata.formats.lamp import read_lamp
 from prefdata.formats.oasst import read_oasst
 from prefdata.formats.pandalm import read_pandalm
 from prefdata.formats.prompts import read_prompts
@@ -28,6 +30,8 @@ READERS: dict[str, Reader] = {
     "oasst": read_oasst,
     "ukpconvarg": read_ukpconvarg,
     "pandalm": read_pandalm,
+    "lamp": read_lamp,
+    "alpacaeval": read_alpacaeval,
     "trl-pairs": read_trl_pairs,
     "tasks": read_tasks,
     "label-studio": read_label_studio,

@@ -25,7 +25,8 @@ class Ingest(SourceStep):
     """
 
     format: str = Field(
-        "prompts", description="Of the file: prompts, ranked, hh-rlhf, oasst, ukpconvarg, pandalm, trl-pairs."
+        "prompts",
+        description="Of the file: prompts, ranked, hh-rlhf, oasst, ukpconvarg, pandalm, lamp, alpacaeval, trl-pairs.",
     )
     path: str = Field(
         description="A file or folder, from the working folder or the pipeline's; `sample:` is our own data."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import comb
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,28 +11,91 @@ from numpy.typing import ArrayLike, NDArray
 FloatArray = NDArray[np.float64]
 
 
-def ndcg(gold: ArrayLike, predicted: ArrayLike) -> float | None:
+def ndcg(gold: ArrayLike, predicted: ArrayLike, *, gain: Literal["linear", "exponential"] = "linear") -> float | None:
     """Normalised discounted cumulative gain of a list ordered by what was predicted.
 
-    Gains are `gold - min(gold)`, so that shifting the scores changes nothing; discounts `1 / log2(1 + rank)`. Equal
+    Gains are `gold - min(gold)`, so that shifting the scores changes nothing (linear), or `2^gold - 1`, for grades of
+    relevance from 0 on (exponential); discounts `1 / log2(1 + rank)`. Equal
     predictions share the mean gain of their places (McSherry and Najork, 2008), so the order of a file says nothing.
     Järvelin and Kekäläinen, 2002.
 
     Args:
         gold: [K] how good each response is, higher is better.
         predicted: [K] what it is ordered by.
+        gain: see above.
 
     Returns:
         0 to 1; null for a list whose gold scores are all equal: no order of it is better than another.
+
+    Raises:
+        ValueError: lists of different lengths, a number that is missing or infinite, or a negative grade.
     """
-    gain, guess = _two(gold, predicted)
-    gain = gain - gain.min()
-    if not gain.any():
+    worth, guess = _two(gold, predicted)
+    if not np.isfinite([worth, guess]).all():
+        raise ValueError("a score is missing or infinite: leave such responses out first")
+    if worth.min() == worth.max():
         return None
-    discount = 1 / np.log2(np.arange(2, len(gain) + 2))
-    best = float((np.sort(gain)[::-1] * discount).sum())
+    if gain == "exponential" and worth.min() < 0:
+        raise ValueError(f"grades of relevance begin at 0; one is {worth.min():g}")
+    worth = np.exp2(worth) - 1 if gain == "exponential" else worth - worth.min()
+    discount = 1 / np.log2(np.arange(2, len(worth) + 2))
+    best = float((np.sort(worth)[::-1] * discount).sum())
     order = np.argsort(-guess, kind="stable")
-    return float((_mean_of_ties(gain, guess)[order] * discount).sum()) / best
+    return float((_mean_of_ties(worth, guess)[order] * discount).sum()) / best
+
+
+def swap_weights(labels: ArrayLike, predicted: ArrayLike) -> FloatArray:
+    """[K, K] how much DCG changes if two responses swap places: |G_i - G_j| |1/D_i - 1/D_j|, the weights of LiPO.
+
+    G = 2^label - 1 and D = log2(1 + rank), ranks by what was predicted, best first. Liu et al. 2024, LiPO, equation 9
+    (there with the natural logarithm, which only rescales).
+
+    Args:
+        labels: [K] from 0 to 1.
+        predicted: [K] what they are ordered by; of equal ones the first is ahead.
+
+    Raises:
+        ValueError: lists of different lengths, or a number that is missing or infinite.
+    """
+    worth, guess = _two(labels, predicted)
+    if not np.isfinite([worth, guess]).all():
+        raise ValueError("a label or a prediction is missing or infinite: leave such responses out first")
+    rank = np.empty(len(guess))
+    rank[np.argsort(-guess, kind="stable")] = np.arange(1, len(guess) + 1)
+    gain, discount = np.exp2(worth) - 1, 1 / np.log2(1 + rank)
+    made: FloatArray = np.abs(gain[:, None] - gain) * np.abs(discount[:, None] - discount)
+    return made
+
+
+def positional_weights(relevance: ArrayLike, positions: ArrayLike) -> FloatArray:
+    """[K] gain over discount, (2^relevance - 1) / log2(1 + position): the weights of IRPO (2025).
+
+    Args:
+        relevance: [K] grades, 0 for what is irrelevant.
+        positions: [K] places in the list as shown, from 1.
+
+    Raises:
+        ValueError: lists of different lengths, a grade that is negative, or a position below 1.
+    """
+    grade, place = _two(relevance, positions)
+    if not ((grade >= 0) & (place >= 1) & np.isfinite(grade) & np.isfinite(place)).all():
+        raise ValueError("grades are finite and begin at 0, positions at 1")
+    made: FloatArray = (np.exp2(grade) - 1) / np.log2(1 + place)
+    return made
+
+
+def best_of_n_divergence(n: int) -> float:
+    """How far best-of-n can be from what it draws from: KL <= log n - (n - 1)/n, in nats."""
+    if n < 1:
+        raise ValueError(f"best of n draws one or more; n is {n}")
+    return float(np.log(n) - (n - 1) / n)
+
+
+def best_of_n_win_rate(n: int) -> float:
+    """How often the best of n beats one more draw, by the score that chose it: n/(n + 1), for scores without ties."""
+    if n < 1:
+        raise ValueError(f"best of n draws one or more; n is {n}")
+    return n / (n + 1)
 
 
 def best_of_n(gold: ArrayLike, predicted: ArrayLike) -> FloatArray:

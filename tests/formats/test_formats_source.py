@@ -91,7 +91,7 @@ def test_unknown_formats_and_options_name_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"'prompts' has no option 'limit' \(it takes none\)"):
         read("prompts", tmp_path, limit=3)
     ours = {"prompts", "ranked", "hh-rlhf", "oasst", "ukpconvarg", "pandalm", "trl-pairs", "tasks", "label-studio"}
-    ours |= {"argilla"}
+    ours |= {"argilla", "lamp", "alpacaeval"}
     assert set(READERS) == ours
 
 
