@@ -96,6 +96,11 @@ _TEXTUAL: dict[str, tuple[Callable[[str, str], bool], str]] = {
 }
 
 
+def counted(text: str, key: str) -> int:
+    """How many of a thing that can be counted (`words`, `bullets`, ...) a text has; white space around it is none."""
+    return _COUNTED[key](text.strip())
+
+
 def known(key: str) -> bool:
     """Whether a key of a spec names a constraint of this module."""
     bare = key.removeprefix("min_").removeprefix("max_")

@@ -29,7 +29,7 @@ class Request:
         stop: texts that end the answer.
         seed: of the draw; derived from prompt, model and index, so that nothing else moves it.
         schema: a JSON schema that the answer must satisfy, where the engine supports it (generate).
-        continuation: the text whose tokens are scored after the messages (logprobs).
+        continuation: the text whose tokens are scored after the messages (logprobs, states).
         role: whose turn the continuation is (logprobs); None for the assistant's.
         texts: what is embedded (embed: one), or the responses to the messages that are rewarded (reward: one; two for
             a model of pairs).
@@ -70,6 +70,8 @@ class Reply:
         values: generate: log-probability of each generated token, where the engine gives them. logprobs: of each token
             of the continuation, natural logarithm. label_probs: of each label, renormalised to sum to 1. embed: the
             unit vector. reward: one number; of two texts, P(the first is better) and P(the second is), which sum to 1.
+            states: how many tokens the continuation has; the sum, over these, of the last layer's states that predict
+            them (the first is that of the last token before it); and the state at its last token: 1 + 2 D numbers.
         mass: label_probs: the probability of all labels together, in [0, 1]. Under one half the template or the
             tokenisation is wrong, and the verdict is `unparsed`.
         prompt_tokens: tokens read, as the engine counts them.

@@ -34,7 +34,7 @@ class TransformersConfig(ModelConfig):
 class TransformersEngine(InProcessEngine[Prepared]):
     """Answers concurrent requests in batches. The model is loaded at the first one; `identity` reads its files only."""
 
-    capabilities: frozenset[Capability] = frozenset({"generate", "logprobs", "label_probs"})
+    capabilities: frozenset[Capability] = frozenset({"generate", "logprobs", "label_probs", "states"})
 
     def __init__(self, name: str, config: TransformersConfig) -> None:
         """Take the configuration; loads nothing."""
@@ -98,7 +98,7 @@ class TransformersEngine(InProcessEngine[Prepared]):
         places = [place for place, row in enumerate(waiting) if row.request.capability == capability]
 
         def fits(batch: list[int]) -> bool:
-            if capability == "logprobs":  # neither padding nor all logits
+            if capability in ("logprobs", "states"):  # neither padding nor all logits
                 return sum(waiting[place].length for place in batch) <= self._config.max_batch_tokens
             widest = waiting[batch[-1]].length
             logits = len(batch) * self._model().vocabulary

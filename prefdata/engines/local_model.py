@@ -46,7 +46,7 @@ class Prepared:
     Attributes:
         request: as asked.
         prompt: ids up to where the model goes on.
-        continuation: ids that are scored (logprobs).
+        continuation: ids that are scored (logprobs, states).
         labels: ids of each label (label_probs).
         new_tokens: how many may be written (generate).
     """
@@ -135,7 +135,7 @@ class CausalModel:
         Raises:
             RequestError: it does not fit into the model's context, or the template or the labels do not work.
         """
-        if request.capability == "logprobs":
+        if request.capability in ("logprobs", "states"):
             prepared = Prepared(request, *self.tokens.continued(request))
             if not prepared.prompt:
                 raise RequestError(
@@ -162,6 +162,8 @@ class CausalModel:
                     return self._logprobs(batch)
                 case "label_probs":
                     return self._label_probs(batch)
+                case "states":
+                    return self._states(batch)
                 case _:
                     return self._generate(batch)
 
@@ -203,6 +205,24 @@ class CausalModel:
         picked_t = torch.tensor(row.continuation, device=self.device, dtype=torch.long)
         values: list[float] = logits_tv.log_softmax(-1).gather(1, picked_t[:, None]).squeeze(1).tolist()
         return values
+
+    def _states(self, batch: Sequence[Prepared]) -> list[Reply]:
+        """Of each continuation its length, the sum of the states that predict its tokens, and its last token's state.
+
+        The last layer's states, after its norm, added up in float32. Each row is read by itself: nothing is padded.
+        """
+        import torch
+
+        replies = []
+        for row in batch:
+            ids = torch.tensor([row.prompt + row.continuation], device=self.device)
+            mask = torch.ones_like(ids)
+            out = self._forward(ids, mask, kept=1, use_cache=False, output_hidden_states=True)
+            states_td = out.hidden_states[-1][0, len(row.prompt) - 1 :].float()
+            summed, last = states_td[:-1].sum(0).tolist(), states_td[-1].tolist()
+            values = (float(len(row.continuation)), *summed, *last)
+            replies.append(Reply(values=values, prompt_tokens=row.length))
+        return replies
 
     def _label_probs(self, batch: Sequence[Prepared]) -> list[Reply]:
         """Probability of each label as the next token, summed over its variants, and of all of them together."""

@@ -50,9 +50,11 @@ class ScriptedConfig(EngineConfig):
 
 @engine("scripted", config=ScriptedConfig)
 class ScriptedEngine(BaseEngine):
-    """Deterministic answers for every capability but `states`. See the module and `ScriptedConfig`."""
+    """Deterministic answers for every capability. See the module and `ScriptedConfig`."""
 
-    capabilities: frozenset[Capability] = frozenset({"generate", "logprobs", "label_probs", "embed", "reward"})
+    capabilities: frozenset[Capability] = frozenset(
+        {"generate", "logprobs", "label_probs", "embed", "reward", "states"}
+    )
     free = True
 
     def __init__(self, name: str = "scripted", config: ScriptedConfig | None = None) -> None:
@@ -104,6 +106,8 @@ class ScriptedEngine(BaseEngine):
                 return Reply(values=_embedding(text), prompt_tokens=_read(request))
             case "reward":
                 return self._reward(request)
+            case "states":
+                return _states(request)
         raise RequestError(f"the scripted engine cannot do {request.capability}")
 
     def _generate(self, request: Request) -> Reply:
@@ -236,6 +240,15 @@ def _last(request: Request) -> str:
 def _read(request: Request) -> int:
     said = [*(str(turn.get("content") or "") for turn in request.messages), *request.texts]
     return sum(len(text.split()) for text in said)
+
+
+def _states(request: Request) -> Reply:
+    """A word's state is its own vector: like texts have like sums."""
+    tokens = re.findall(r"\S+", request.continuation)
+    before = [_last(request).rpartition(" ")[2] or "empty", *tokens]
+    vectors = [_embedding(token) for token in before]
+    summed = [sum(column) for column in zip(*vectors[:-1], strict=True)] or [0.0] * _DIMENSIONS
+    return Reply(values=(float(len(tokens)), *summed, *vectors[-1]), prompt_tokens=_read(request) + len(tokens))
 
 
 def _embedding(text: str) -> tuple[float, ...]:

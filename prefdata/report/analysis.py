@@ -10,15 +10,28 @@ import polars as pl
 
 from prefdata.dataset import Dataset, Snapshot, View
 from prefdata.operators.evidence import matching
+from prefdata.report.abilities import abilities
 from prefdata.report.agreement import MOST_COUPLES, agreement, held_against, reference_members
 from prefdata.report.alpha import alpha, independent
 from prefdata.report.annotators import MOST_ANNOTATORS, entries, most_active, pooled, the_rest
+from prefdata.report.bias import bias
+from prefdata.report.calibration import calibration
+from prefdata.report.card import card
 from prefdata.report.cost import cost
+from prefdata.report.cycles import cycles
+from prefdata.report.decided import decided
+from prefdata.report.duplicates import duplicates
 from prefdata.report.flow import flow
+from prefdata.report.hardness import hardness
 from prefdata.report.judges import judges
+from prefdata.report.leaderboard import leaderboard
 from prefdata.report.numbers import Entry, plain
 from prefdata.report.pairs import examples, expanded, pair_facts
+from prefdata.report.problems import problems
 from prefdata.report.reading import reading, thresholds
+from prefdata.report.separability import separability
+from prefdata.report.spread import scores
+from prefdata.report.variation import variation
 from prefdata.report.verdicts import MOST_PAIRS, Verdicts, verdicts_of
 from prefdata.schema import SCHEMA_VERSION
 
@@ -44,7 +57,9 @@ def analyse(
     Returns:
         flow, cost, annotators (one entry for each annotator, protocol and aspect), annotators_rest, pooled,
         agreement ({a, b, aspect, n, percent, kappa, low, high}), alpha ({aspect, over, of, level, alpha, low, high}),
-        reference, judges, pairs, examples, dataset, limits, thresholds. What rests on nothing is None.
+        reference, judges, pairs, examples, leaderboard, abilities, bias, scores, cycles, separability, difficulty,
+        duplicates, calibration, variation, card (each as the function of that name says), problems (what stands out),
+        dataset, limits, thresholds. What rests on nothing is None.
     """
     if view is None:
         view = dataset.view(pipeline=pipeline)
@@ -61,7 +76,7 @@ def analyse(
         **_agreement(view, verdicts, notes),
         "judges": judges(view, verdicts, reference, _circular(verdicts, snapshot, reference), notes),
         "pairs": pair_facts(pairs, verdicts, view),
-        "examples": examples(pairs, verdicts, view),
+        **_deeper(dataset, view, snapshot, verdicts, pairs, reference, notes),
         "dataset": _dataset(dataset, snapshot, live, pipeline),
         "limits": {
             "annotators": MOST_ANNOTATORS,
@@ -71,9 +86,39 @@ def analyse(
         },
         "thresholds": thresholds(),
     }
+    found["problems"] = problems(found)
     result = plain(found)
     assert isinstance(result, dict)
     return result
+
+
+def _deeper(
+    dataset: Dataset,
+    view: Mapping[str, pl.LazyFrame],
+    snapshot: Snapshot,
+    verdicts: Verdicts,
+    pairs: pl.DataFrame,
+    pattern: str | None,
+    notes: list[str],
+) -> Entry:
+    """What the data are like, beside what their annotators are like."""
+    members = reference_members(verdicts, pattern)
+    sides = decided(view, pairs, verdicts, members)
+    difficulty, extremes = hardness(view)
+    return {
+        "leaderboard": leaderboard(view, verdicts, members, notes),
+        "abilities": abilities(view, verdicts, dataset.path / "artifacts", snapshot),
+        "bias": bias(verdicts),
+        "scores": scores(verdicts),
+        "cycles": cycles(view, verdicts, members),
+        "separability": separability(view, sides, notes),
+        "difficulty": difficulty,
+        "duplicates": duplicates(view, sides, notes),
+        "calibration": calibration(verdicts, members),
+        "variation": variation(verdicts),
+        "card": card(view, verdicts, pairs, sides, members),
+        "examples": examples(pairs, verdicts, view, extremes),
+    }
 
 
 def _annotators(verdicts: Verdicts, kept: pl.DataFrame, pattern: str | None, notes: list[str]) -> Entry:

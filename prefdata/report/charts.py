@@ -31,7 +31,8 @@ def bars(histogram: list[Entry], *, unit: bool) -> Html:
     else:
         values = [{"x": bar["low"], "x2": bar["high"], "n": bar["n"]} for bar in histogram]
         scale = alt.Scale(domain=[0, 1]) if unit else alt.Scale(zero=False, nice=False)
-        axis = alt.Axis(tickCount=5, grid=False, format=".3~g")
+        large = max(abs(histogram[0]["low"]), abs(histogram[-1]["high"])) >= 1000
+        axis = alt.Axis(tickCount=5, grid=False, format="~s" if large else ".3~g")
         encoding = {"x": alt.X("x:Q", bin="binned", title=None, scale=scale, axis=axis), "x2": "x2:Q", "y": heights}
     chart = (
         alt.Chart(alt.InlineData(values), width=WIDTH, height=HEIGHT, background="transparent")
@@ -68,6 +69,42 @@ def worth(points: list[Entry]) -> Html:
         base.mark_point(color="var(--accent)", filled=True, size=60, opacity=1).encode(x=x, y=y),
         base.mark_text(color="currentColor", dx=11, fontSize=13).encode(x=x, y=y, text="n:N"),
         width=2 * WIDTH,
+        height=2 * HEIGHT,
+        background="transparent",
+    )
+    return drawn(_in_page_colours(layers).to_dict())
+
+
+def reliability(curve: list[Entry]) -> Html:
+    """How often a statement is right, by how sure it is, with intervals, beside the line on which both are equal.
+
+    Args:
+        curve: entries {stated, observed, low, high} in [0, 1]; low and high may be None.
+    """
+    import altair as alt
+
+    points = [
+        {
+            "x": one["stated"],
+            "y": one["observed"],
+            "low": one["observed"] if one["low"] is None else one["low"],
+            "high": one["observed"] if one["high"] is None else one["high"],
+        }
+        for one in curve
+    ]
+    axis: dict[str, Any] = {"format": ".0%", "tickCount": 5}
+    least = min(0.4, *(point["low"] for point in points))
+    x = alt.X("x:Q", title=None, scale=alt.Scale(domain=[0.5, 1]), axis=alt.Axis(grid=False, **axis))
+    y = alt.Y("y:Q", title=None, scale=alt.Scale(domain=[least, 1]), axis=alt.Axis(**axis))
+    ends = alt.Y("low:Q", title=None, scale=alt.Scale(domain=[least, 1]), axis=alt.Axis(**axis))
+    equal = alt.Chart(alt.InlineData([{"x": 0.5, "y": 0.5}, {"x": 1.0, "y": 1.0}]))
+    base = alt.Chart(alt.InlineData(points))
+    layers = alt.layer(
+        equal.mark_line(color="var(--soft)", strokeDash=[2, 3], strokeWidth=1).encode(x=x, y=y),
+        base.mark_rule(color="var(--bar)", strokeWidth=3, opacity=0.45).encode(x=x, y=ends, y2="high:Q"),
+        base.mark_line(color="var(--accent)", strokeWidth=1.5).encode(x=x, y=y),
+        base.mark_point(color="var(--accent)", filled=True, size=50, opacity=1).encode(x=x, y=y),
+        width=WIDTH,
         height=2 * HEIGHT,
         background="transparent",
     )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from prefdata.report import judges_page, sections, whom
+from prefdata.report import able_page, boards_page, data_page, judges_page, sections, whom
 from prefdata.report.markup import Child, Html, join, tag
 from prefdata.report.numbers import Entry
+from prefdata.report.overview import link, overview
 from prefdata.report.parts import count, money, name, plural
 from prefdata.report.style import CSS
 
@@ -88,38 +89,137 @@ def _main(found: Entry) -> Html:
             ),
             class_="empty",
         )
-    return join(
-        _section("From what came in to pairs", None, sections.flow(found["flow"], found["pairs"])),
+    return join(overview(found), _contents(), *_of_annotators(found), *_of_data(found), *_of_rows(found))
+
+
+CHAPTERS = (
+    ("Whom to believe", "judges"),
+    ("Which model wins", "leaderboard"),
+    ("What is wrong with the data", "separability"),
+    ("Where it all came from", "flow"),
+    ("Pairs to look at", "examples"),
+)
+
+
+def _contents() -> Html:
+    return tag("nav", [link(anchor, title) for title, anchor in CHAPTERS], class_="contents", aria_label="Chapters")
+
+
+def _of_annotators(found: Entry) -> list[Html | None]:
+    return [
         _section(
+            "judges",
             "Which judge to use",
             "Each judge held against the reference, beside the plainest rules and beside what it costs.",
             judges_page.judges(found["judges"], whom.reference_name(found["reference"])),
+            "Nobody but people has judged a response.",
         ),
-        _section("Whom to believe", _about_whom(found), whom.whom(found)),
         _section(
+            "annotators", "Whom to believe", _about_whom(found), whom.whom(found), "Nobody has judged a response."
+        ),
+        _section(
+            "abilities",
+            "How able each annotator is",
+            None,
+            able_page.abilities(found["abilities"]),
+            "No pair was judged by two, and no step has fitted a model of the annotators.",
+        ),
+        _section(
+            "bias",
+            "Position and length",
+            "How far a verdict depends on what it should not depend on.",
+            able_page.bias(found["bias"]),
+            "Nobody compared enough responses in a known order.",
+        ),
+        _section(
+            "calibration",
+            "Whether stated probabilities come true",
+            None,
+            able_page.calibration(found["calibration"]),
+            "No annotator states probabilities or confidence on enough pairs that the reference orders.",
+        ),
+        _section(
+            "scores",
             "How the scores lie",
             "A judge that gives one number to everything, or that always favours the response shown first, shows here.",
             whom.distributions(found["annotators"]),
+            "Nobody gives scores or probabilities.",
         ),
         _section(
+            "agreement",
             "Who agrees with whom",
             "A comparison made in both orders counts once; where the two orders contradict each other it is a tie.",
             whom.agreement(found["agreement"], found["alpha"]),
+            "No pair was judged by two annotators.",
         ),
-        _section("The two sides of the pairs", None, sections.sides(found["pairs"])),
-        _section("What it cost", None, sections.cost(found["cost"])),
         _section(
+            "variation",
+            "How far people differ on one pair",
+            "Low agreement may be noise, and it may be taste: both look like this.",
+            able_page.variation(found["variation"]),
+            "No pair was judged by three annotators.",
+        ),
+    ]
+
+
+def _of_data(found: Entry) -> list[Html | None]:
+    return [
+        _section(
+            "leaderboard",
+            "Which model wins",
+            None,
+            boards_page.boards(found["leaderboard"]),
+            "No two models were compared.",
+        ),
+        _section(
+            "separability",
+            "Can the chosen side be told without reading the question?",
+            "If it can, a model may learn the mark in place of the preference.",
+            data_page.separability(found["separability"]),
+            "There are too few pairs, or too few prompts, to train a probe on.",
+        ),
+        _section("duplicates", "Copies, leaks and contradictions", None, data_page.duplicates(found["duplicates"])),
+        _section(
+            "cycles",
+            "Cycles",
+            None,
+            data_page.cycles(found["cycles"]),
+            "Nobody compared three responses of one prompt pair by pair.",
+        ),
+        _section(
+            "difficulty",
+            "Difficulty and displacement",
+            "Difficulty above 0: the reference model ranks the pair the wrong way round. The higher ches_ln, the more "
+            "likely it is that training on the pair pushes the chosen response down as well.",
+            data_page.difficulty(found["difficulty"]),
+            "No step has measured the difficulty or the displacement of pairs.",
+        ),
+    ]
+
+
+def _of_rows(found: Entry) -> list[Html | None]:
+    return [
+        _section("flow", "From what came in to pairs", None, sections.flow(found["flow"], found["pairs"])),
+        _section(
+            "sides", "The two sides of the pairs", None, sections.sides(found["pairs"]), "No preferences are live."
+        ),
+        _section("cost", "What it cost", None, sections.cost(found["cost"]), "No model was called for this dataset."),
+        _section("card", "For the dataset's card", None, data_page.card(found["card"])),
+        _section(
+            "examples",
             "Pairs to look at",
             "The extremes tell most: look whether you would have chosen the same.",
             sections.examples(found["examples"]),
+            "There are no pairs.",
         ),
-    )
+    ]
 
 
-def _section(title: str, lead: str | None, content: Html | None) -> Html | None:
+def _section(anchor: str, title: str, lead: str | None, content: Html | None, nothing: str = "") -> Html:
+    """A section; where there is nothing to show, a line that says why."""
     if content is None:
-        return None
-    return tag("section", tag("h2", title), tag("p", lead, class_="soft") if lead else None, content)
+        return tag("section", tag("h2", title), tag("p", nothing, class_="soft"), class_="nothing", id=anchor)
+    return tag("section", tag("h2", title), tag("p", lead, class_="soft") if lead else None, content, id=anchor)
 
 
 def _about_whom(found: Entry) -> str:

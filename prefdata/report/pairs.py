@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -131,15 +131,21 @@ def pair_facts(pairs: pl.DataFrame, verdicts: Verdicts, view: Mapping[str, pl.La
     }
 
 
-def examples(pairs: pl.DataFrame, verdicts: Verdicts, view: Mapping[str, pl.LazyFrame]) -> list[Entry]:
+def examples(
+    pairs: pl.DataFrame,
+    verdicts: Verdicts,
+    view: Mapping[str, pl.LazyFrame],
+    extremes: Sequence[tuple[str, pl.DataFrame]] = (),
+) -> list[Entry]:
     """Pairs at the extremes: largest and smallest gaps, ties, and pairs on which annotators disagree most.
 
     Without preferences the annotators' verdicts stand in: the pairs with the most votes for one side, and those that
-    all call a tie. Each kind gives at most EXAMPLES pairs, of different prompts where there are enough.
+    all call a tie. `extremes` are further kinds: see `hardness`. Each kind gives at most EXAMPLES pairs, of different
+    prompts where there are enough.
 
     Returns:
-        kind (largest_gap, smallest_gap, tie, disagreement), aspect, prompt, first, second (response_id, model, text,
-        score; the better one first), gap, verdicts (annotator, says).
+        kind (largest_gap, smallest_gap, tie, disagreement, hardest, displaced), aspect, prompt, first, second
+        (response_id, model, text, score; the better one first), gap, verdicts (annotator, says).
     """
     judged = verdicts.by_annotator
     pair = ["aspect", "prompt_id", "first", "second"]
@@ -158,6 +164,7 @@ def examples(pairs: pl.DataFrame, verdicts: Verdicts, view: Mapping[str, pl.Lazy
         ["less", "more", *pair], descending=[True, True, *(False for _ in pair)]
     )
     chosen.append(("disagreement", _sides(_spread(split))))
+    chosen += extremes
     wanted = [(kind, row) for kind, frame in chosen for row in frame.to_dicts()]
     return _with_texts(wanted, judged, view)
 

@@ -23,6 +23,11 @@ def number(value: float | None, digits: int = 2) -> str:
     return DASH if value is None else f"{value:.{digits}f}".replace("-", "−")
 
 
+def brief(value: float) -> str:
+    """Three digits, or a whole number where it is large: `0.253`, `1.47`, `1,470`."""
+    return (f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}").replace("-", "−")
+
+
 def plural(n: float, word: str) -> str:
     """`1 pair`, `2 pairs`."""
     return f"{n:,.0f} {word}" + ("" if n == 1 else "s")
@@ -119,3 +124,68 @@ def name(value: object) -> Html:
     """The name of an annotator, a model or a step: it comes from outside, may run in any direction, and may be long."""
     pieces = re.split(r"(?<=[/:+@_])", DASH if value is None else str(value))
     return tag("bdi", [[tag("wbr") if place else None, piece] for place, piece in enumerate(pieces)], class_="name")
+
+
+def forest(
+    rows: Sequence[tuple[Child, float, float | None, float | None, Child]],
+    *,
+    within: tuple[float, float] = (0.0, 1.0),
+    line: float | None = 0.5,
+) -> Html:
+    """Numbers under one another, each as a point on a track with its interval.
+
+    Args:
+        rows: label, value, low and high (None: no interval), what stands at the right end.
+        within: the ends of the track; what lies beyond is drawn at the end.
+        line: a dotted line here.
+    """
+    start, end = within
+
+    def at(value: float) -> float:
+        return 100 * min(max((value - start) / (end - start), 0.0), 1.0)
+
+    made = []
+    for label, value, low, high, figures in rows:
+        left, right = (at(value) if one is None else at(one) for one in (low, high))
+        track = tag(
+            "span",
+            None if line is None else tag("u", style=f"left:{at(line):.1f}%"),
+            tag("b", style=f"left:{left:.1f}%;width:{right - left:.1f}%"),
+            tag("i", style=f"left:{at(value):.1f}%"),
+            class_="track",
+            aria_hidden="true",
+        )
+        made.append(tag("li", tag("span", label, class_="label"), track, tag("span", figures)))
+    return tag("ol", made, class_="forest")
+
+
+def meter(rows: Sequence[tuple[Child, float | None, float | None, float | None, str]], *, line: float = 0.5) -> Html:
+    """Shares as bars from the left; what is None has no bar. See `forest`; the last is the level: good, mixed, bad."""
+    made = []
+    for label, value, low, high, level in rows:
+        shown = DASH if value is None else number(value)
+        ends = "" if low is None or high is None else f"{number(low)} to {number(high)}"
+        width = 0.0 if value is None else 100 * min(max(value, 0.0), 1.0)
+        bar = tag(
+            "span",
+            tag("b", style=f"left:0.0%;width:{width:.1f}%"),
+            tag("u", style=f"left:{100 * line:.1f}%"),
+            class_="track",
+            aria_hidden="true",
+        )
+        figures = tag("span", tag("b", shown), " ", tag("span", ends, class_="soft small nowrap"))
+        made.append(tag("li", tag("span", label, class_="label"), bar, figures, class_=f"is-{level}"))
+    return tag("ol", made, class_="forest meter")
+
+
+def key_facts(facts: Sequence[tuple[str, Child, Child]]) -> Html:
+    """Labels with a value and a remark each, in a grid."""
+    made = [
+        tag(
+            "div",
+            tag("dt", label),
+            tag("dd", tag("span", value, class_="mid"), tag("div", remark, class_="soft small") if remark else None),
+        )
+        for label, value, remark in facts
+    ]
+    return tag("dl", made, class_="facts")

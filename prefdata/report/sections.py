@@ -187,6 +187,8 @@ _KINDS = {
     "smallest_gap": "Close together",
     "tie": "Tied",
     "disagreement": "Annotators disagree",
+    "hardest": "Hardest for the reference model",
+    "displaced": "Most displaced",
 }
 
 

@@ -95,6 +95,43 @@ summary:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
 .of-rule .track b, .of-reference .track b, .of-person .track b { background: var(--hidden); }
 .of-rule .track i, .of-reference .track i, .of-person .track i { background: var(--soft); }
 figure.card { margin: .9rem 0; } .charts figure.card { margin: 0; } .judge { min-width: 9rem; }
+.overview { display: grid; grid-template-columns: 1fr 1fr; gap: .9rem; margin: 1.25rem 0 0; align-items: start; }
+.overview h2 { margin: 0 0 .5rem; font-size: 1.15rem; } .overview h2 a { color: inherit; text-decoration: none; }
+.overview ul { list-style: none; margin: 0; padding: 0; } .overview ul.notes { list-style: disc; padding-left: 1.1rem; }
+.overview section > ul > li, .overview details > ul:not(.notes) > li { display: grid;
+  grid-template-columns: 7.1rem 1fr; gap: .6rem; padding: .4rem 0; border-top: 1px solid var(--line); }
+.overview section > ul > li:first-child { border-top: 0; }
+.overview .wins { margin: .2rem 0; } .overview ul + h2 { margin-top: .9rem; padding-top: .7rem;
+  border-top: 1px solid var(--line); }
+.overview .badge { justify-self: start; align-self: start; margin-top: .15rem; }
+a { color: var(--accent); } a:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
+.contents { display: flex; flex-wrap: wrap; gap: .3rem 1.3rem; margin: 1.1rem 0 0; font-size: .9rem; }
+.nothing { display: flex; flex-wrap: wrap; align-items: baseline; gap: 0 .8rem; margin-top: 1.3rem; }
+.nothing h2 { font-size: 1rem; margin: 0; font-weight: 600; } .nothing p { margin: 0; font-size: .9rem; }
+.facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(10.5rem, 1fr)); gap: .6rem; margin: .8rem 0; }
+.facts > div { background: var(--card); border: 1px solid var(--line); border-radius: .6rem; padding: .6rem .9rem; }
+.facts dt { color: var(--soft); font-size: .83rem; } .facts dd { margin: 0; }
+.card .facts > div { border: 0; padding: 0; } .card > h3 { margin-top: 0; }
+.mid { font-size: 1.3rem; font-weight: 650; line-height: 1.3; } .fact-bad { color: var(--bad); }
+.meter .track { height: .8rem; } .meter .track b { opacity: .8; border-radius: .3rem; }
+.meter .is-good .track b { background: var(--live); } .meter .is-mixed .track b { background: var(--dropped); }
+.meter .is-bad .track b { background: var(--bad); }
+.meter .track u { top: -.25rem; bottom: -.25rem; border-left: 2px dotted var(--ink); }
+.heat .scroll { width: fit-content; max-width: 100%; } .heat table { width: auto; } .heat td { padding: .2rem; }
+.heat td span { display: block; text-align: center;
+  min-width: 2.9rem; padding: .3rem .2rem; border-radius: .3rem; }
+.heat thead th.num { text-align: center; } .heat tbody th { white-space: nowrap; }
+.heat-none { color: var(--soft); } .heat-even-0 { background: var(--track); }
+.heat-up-1 { background: color-mix(in srgb, var(--live) 22%, var(--track)); }
+.heat-up-2 { background: color-mix(in srgb, var(--live) 38%, var(--track)); }
+.heat-up-3 { background: color-mix(in srgb, var(--live) 54%, var(--card)); }
+.heat-up-4 { background: color-mix(in srgb, var(--live) 68%, var(--card)); }
+.heat-up-5 { background: color-mix(in srgb, var(--live) 80%, var(--card)); }
+.heat-down-1 { background: color-mix(in srgb, var(--dropped) 22%, var(--track)); }
+.heat-down-2 { background: color-mix(in srgb, var(--dropped) 38%, var(--track)); }
+.heat-down-3 { background: color-mix(in srgb, var(--dropped) 54%, var(--card)); }
+.heat-down-4 { background: color-mix(in srgb, var(--dropped) 68%, var(--card)); }
+.heat-down-5 { background: color-mix(in srgb, var(--dropped) 80%, var(--card)); }
 .example { margin: 1rem 0; } .example h3 { margin: 0 0 .5rem; }
 .quote { background: var(--quote); border-radius: .45rem; padding: .6rem .8rem; white-space: pre-wrap;
   overflow-wrap: anywhere;
@@ -105,7 +142,9 @@ figure.card { margin: .9rem 0; } .charts figure.card { margin: 0; } .judge { min
 .empty { border: 1px dashed var(--line); border-radius: .6rem; padding: 1rem 1.2rem; margin: 1rem 0; }
 .notes { font-size: .87rem; color: var(--soft); padding-left: 1.1rem; max-width: 52rem; }
 footer { margin-top: 3rem; padding-bottom: 3rem; color: var(--soft); font-size: .87rem; }
+@media (max-width: 60rem) { .overview { grid-template-columns: 1fr; } }
 @media (max-width: 46rem) {
+  .overview section > ul > li, .overview details > ul:not(.notes) > li { grid-template-columns: 1fr; gap: .15rem; }
   .forest li { grid-template-columns: 1fr auto; gap: .2rem .8rem; } .forest .track { grid-row: 2; grid-column: 1 / -1; }
   .forest .label { grid-row: 1; } .forest .track { margin: .2rem 0; }
   .sides { grid-template-columns: 1fr; } h1 { font-size: 1.55rem; }

@@ -37,6 +37,7 @@ _COLUMNS = [
     "replicate",
     "parts",
     "seconds",
+    "confidence",
 ]
 
 

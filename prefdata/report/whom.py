@@ -5,13 +5,16 @@ from __future__ import annotations
 from prefdata.report.charts import bars
 from prefdata.report.markup import Child, Html, join, tag
 from prefdata.report.numbers import Entry
-from prefdata.report.parts import DASH, count, interval, more, name, number, plural, spread, table
+from prefdata.report.parts import DASH, brief, count, interval, more, name, number, plural, spread, table
 from prefdata.report.reading import percent
 
-MOST_ROWS = 20
+MOST_ROWS = 10
 """A table shows so many rows at once; the others unfold."""
 
 MOST_CHARTS = 18
+
+MOST_HEAT = 16
+"""A table of all couples of more annotators cannot be read."""
 
 _SHORT = 16
 """Characters of an aspect that stay on one line."""
@@ -139,7 +142,7 @@ def distributions(annotators: list[Entry]) -> Html | None:
         found = entry["distribution"]
         compare = entry["protocol"] == "compare"
         at = found["quantiles"]
-        summary = f"median {at['median']:.3g}, half of them from {at['q25']:.3g} to {at['q75']:.3g}"
+        summary = f"median {brief(at['median'])}, half of them from {brief(at['q25'])} to {brief(at['q75'])}"
         what = "how probable it finds that the response shown first wins" if compare else "scores"
         caption = tag(
             "figcaption",
@@ -156,6 +159,7 @@ def agreement(found: list[Entry], alpha: list[Entry]) -> Html | None:
     made: list[Child] = []
     if alpha:
         made.append(_together(alpha))
+    made.append(heat(found))
     rows = [
         [
             join(name(e["a"]), tag("br"), name(e["b"])),
@@ -178,7 +182,39 @@ def agreement(found: list[Entry], alpha: list[Entry]) -> Html | None:
         if len(rows) > MOST_ROWS:
             rest = table(caption, heads, rows[MOST_ROWS:], numeric=(2, 3, 4, 5, 6))
             made.append(more(f"{len(rows) - MOST_ROWS} more couples", rest))
-    return join(made) if made else None
+    return join(made) if rows or alpha else None
+
+
+def heat(found: list[Entry]) -> Html | None:
+    """Kappa of every two annotators under the aspect with the most couples, where these make a table that is read."""
+    aspects: dict[str, list[Entry]] = {}
+    for one in found:
+        if one["kappa"] is not None:
+            aspects.setdefault(str(one["aspect"]), []).append(one)
+    if not aspects:
+        return None
+    aspect = max(sorted(aspects), key=lambda each: len(aspects[each]))
+    here = aspects[aspect]
+    names = sorted({str(one[side]) for one in here for side in ("a", "b")})
+    if not 3 <= len(names) <= MOST_HEAT or 3 * len(here) < len(names) * (len(names) - 1) / 2:
+        return None
+    kappas = {(str(one["a"]), str(one["b"])): one for one in here}
+    rows: list[list[Child]] = []
+    for place, row in enumerate(names, start=1):
+        cells = [_kappa_cell(kappas.get((row, other)) or kappas.get((other, row)), row == other) for other in names]
+        rows.append([join(tag("span", f"{place} ", class_="soft"), name(row)), *cells])
+    heads = ["kappa", *(str(place) for place in range(1, len(names) + 1))]
+    caption = f"Kappa of every two on {aspect}: blue is beyond chance, orange is below it. A dot: no pairs in common."
+    return tag("div", table(caption, heads, rows, numeric=tuple(range(1, len(names) + 1))), class_="heat")
+
+
+def _kappa_cell(found: Entry | None, same: bool) -> Html:
+    if found is None:
+        return tag("span", "" if same else "·", class_="heat-none")
+    at = found["kappa"]
+    step = max(-5, min(5, round(5 * at)))
+    side = "up" if step > 0 else "down" if step < 0 else "even"
+    return tag("span", number(at), class_=f"heat-{side}-{abs(step)}", title=plural(found["n"], "pair"))
 
 
 def _kappas(entry: Entry) -> Html:

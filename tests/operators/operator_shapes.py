@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -17,8 +18,11 @@ class FakeContext:
 
     dataset_path, view, pipeline = "", "main", "test"
 
-    def __init__(self) -> None:
+    pipeline = "test"
+
+    def __init__(self, artifacts: Path = Path("/nowhere/artifacts/step")) -> None:
         self.said: list[str] = []
+        self.artifacts = artifacts
 
     def log(self, message: str) -> None:
         self.said.append(message)

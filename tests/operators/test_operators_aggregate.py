@@ -150,7 +150,7 @@ def test_bradley_terry_takes_every_kind_of_order() -> None:
     a, b, c = 0, 1, 2
     first, second = [a, c, c, a, a, a, a], [b, a, b, b, b, c, b]
     wanted = bradley_terry(first, second, p=[0.7, 1, 1, 0.5, 1, 1, 1], prior=1.0)
-    np.testing.assert_allclose([found[name] for name in "abc"], wanted.strengths, atol=1e-9)
+    np.testing.assert_allclose([found[name] for name in "abc"], wanted.values, atol=1e-9)
     assert sum(found.values()) == pytest.approx(0, abs=2e-9)
 
 
@@ -169,7 +169,7 @@ def test_bradley_terry_weights_prior_and_min_valid() -> None:
     rows = [said(["a", "b"], [1, 0], annotator="x"), said(["a", "b"], [0, 1], annotator="y")]
     assert one(consensus(BradleyTerryConsensus(), rows)) == {"a": 0, "b": 0}
     heavy = one(consensus(BradleyTerryConsensus(weights={"x": 2}), rows))
-    wanted = bradley_terry([0, 0, 1], [1, 1, 0], prior=1.0).strengths[0]
+    wanted = bradley_terry([0, 0, 1], [1, 1, 0], prior=1.0).values[0]
     assert heavy["a"] == pytest.approx(wanted, abs=1e-9)
     strong = one(consensus(BradleyTerryConsensus(weights={"x": 2}, prior=5), rows))
     assert 0 < strong["a"] < heavy["a"]

@@ -262,7 +262,7 @@ def test_people_alone_need_no_judge(hand: Any) -> None:
         people(hand, hand.prompt(f"q{place}", SHORT, LONG), [1.0, 1.0, 0.0])
     found = analyse(hand.dataset())
     assert found["judges"]["advice"] == []
-    assert "Which judge to use" not in page(found)
+    assert "Nobody but people has judged a response." in page(found)
     # Each against the other two: the third is against both, the others have one of either and a tie of the rest.
     assert [judge(found, f"human:{n}")["kind"] for n in range(3)] == ["reference"] * 3
     assert (judge(found, "human:2")["accuracy"]["value"], judge(found, "human:2")["shared"]) == (0.0, 30)

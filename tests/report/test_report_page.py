@@ -80,17 +80,23 @@ def check_safe(source: str) -> Reader:
         "object",
         "embed",
         "link",
-        "a",
         "use",
         "form",
         "input",
         "base",
     }
     assert found.styles == [CSS]
+    ids = [attributes["id"] for _, attributes in found.elements if "id" in attributes]
+    assert len(set(ids)) == len(ids)
     for name, attributes in found.elements:
         for key, value in attributes.items():
             assert not key.startswith("on"), (name, key)
-            assert key not in ("href", "src", "srcset", "srcdoc", "action", "xlink:href", "xmlns"), (name, key)
+            if key == "href":  # within the page, and nowhere else
+                assert name == "a"
+                assert re.fullmatch(r"#[a-z]+", value or ""), value
+                assert (value or "#")[1:] in ids, value
+                continue
+            assert key not in ("src", "srcset", "srcdoc", "action", "xlink:href", "xmlns"), (name, key)
             assert key in SAYS or "url(" not in (value or ""), (name, key)
             if key == "style":
                 assert re.fullmatch(r"(left|width):[\d.]+%(;width:[\d.]+%)?", value or ""), value

@@ -1,6 +1,6 @@
 """Consensus: many annotations of the same responses become one, under the same prompt and aspect.
 
-The rules differ in what they need. `aggregate.mean` (here) needs scores on one scale, `aggregate.majority` verdicts,
+The rules differ in what they need. `aggregate.mean` needs scores on one scale, `aggregate.majority` verdicts,
 `aggregate.veto` something that counts as an objection, `aggregate.bradley_terry` any order at all: it is the one to
 take where annotators of different kinds meet. A jury is nothing more than its members' own annotations (LLM judges,
 reward models, rules, people: any steps) and one of these.
@@ -19,6 +19,7 @@ import polars as pl
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
+from prefdata.errors import DataError
 from prefdata.operators.evidence import (
     CONTEXT,
     EVIDENCE,
@@ -37,6 +38,7 @@ from prefdata.schema import Row, now
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
 
 VERDICT = {
     **dict.fromkeys(CONTEXT, pl.String()),
@@ -58,6 +60,8 @@ class Aggregate(TableStep):
     ordered: ClassVar[bool] = False
     columns: ClassVar[Mapping[str, Sequence[str]]] = {"annotations": (*EVIDENCE, "created_at")}
     narrows: ClassVar[str | None] = "annotations"
+    later: ClassVar[frozenset[str]] = frozenset()
+    """Fields that the rule did not have at first: as long as they are not set, its rows keep the names they had."""
 
     aspects: tuple[str, ...] = Field((), description="Only these aspects (`*` stands for any text); all unless given.")
     annotators: tuple[str, ...] = Field((), description="Only these annotators (`*` stands for any text).")
@@ -71,8 +75,18 @@ class Aggregate(TableStep):
 
     def run(self, tables: Mapping[str, pl.DataFrame], context: Context) -> Mapping[str, pl.DataFrame | list[Row]]:
         """One consensus for each prompt and aspect (majority: for each pair or label)."""
+        made = self._annotations(self.consensus(self.counted(tables["annotations"], context), context))
+        self.tell_abstentions(made, context)
+        return {"annotations": made}
+
+    def counted(self, annotations: pl.DataFrame, context: Context) -> pl.DataFrame:
+        """The annotations that have a say, whatever became of them.
+
+        Raises:
+            DataError: see `refuse_infinite`.
+        """
         rows = selected(
-            tables["annotations"].filter(pl.col("source") != "consensus"),
+            annotations.filter(pl.col("source") != "consensus"),
             aspects=self.aspects,
             annotators=self.annotators,
             sources=self.sources,
@@ -85,13 +99,16 @@ class Aggregate(TableStep):
                     f"{everything - rows.height} annotations left out: their judge has read a newer version of its "
                     "card since (card_versions: all takes them too)"
                 )
-        made = self._annotations(self.consensus(rows, context))
+        refuse_infinite(rows, self.kind)
+        return rows
+
+    def tell_abstentions(self, made: pl.DataFrame, context: Context) -> None:
+        """Say how many of the rows made say nothing."""
         abstained = made.filter(pl.col("status") == "abstain").height
         if abstained:
             context.log(
                 f"{abstained} of {made.height} verdicts are abstentions: too few valid annotations, or no verdict"
             )
-        return {"annotations": made}
 
     def consensus(self, rows: pl.DataFrame, context: Context) -> pl.DataFrame:
         """The consensus of these annotations (any status, target response): the columns of `VERDICT`.
@@ -105,19 +122,30 @@ class Aggregate(TableStep):
         settings = self.resolved()
         settings.pop("view", None)
         settings.pop("card_versions", None)  # likewise
+        for name in self.later:
+            if getattr(self, name) == type(self).model_fields[name].get_default(call_default_factory=True):
+                settings.pop(name)
         return [self.kind, self.version, settings]
 
-    def _annotations(self, verdicts: pl.DataFrame) -> pl.DataFrame:
+    def weighed(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, float]]:
+        """The rows that count, and the weights by annotator: 1 for those that are not named."""
+        return rows, {}
+
+    @property
+    def annotator(self) -> str:
+        """Who speaks in the consensus."""
+        return f"consensus:{self.kind.removeprefix('aggregate.').replace('_', '-')}"
+
+    def _annotations(self, verdicts: pl.DataFrame, target: str = "response") -> pl.DataFrame:
         """Rows of `annotations`, named as `schema.annotation` names them."""
-        annotator = f"consensus:{self.kind.removeprefix('aggregate.').replace('_', '-')}"
         ids = row_ids(
             verdicts,
             "annotation",
             json_of(pl.col("prompt_id")),
-            json_text("response"),
+            json_text(target),
             json_of(pl.col("target_ids")),
             json_of(pl.col("protocol")),
-            json_text(annotator),
+            json_text(self.annotator),
             json_of(pl.col("aspect")),
             json_text(0),
             json_of(pl.col("read")),
@@ -126,8 +154,8 @@ class Aggregate(TableStep):
         return verdicts.select(
             ids.alias("annotation_id"),
             pl.exclude("read"),
-            target=pl.lit("response"),
-            annotator=pl.lit(annotator),
+            target=pl.lit(target),
+            annotator=pl.lit(self.annotator),
             source=pl.lit("consensus"),
             status=pl.when(says).then(pl.lit("ok")).otherwise(pl.lit("abstain")),
             replicate=pl.lit(0, pl.Int32),
@@ -163,12 +191,84 @@ class WeightedAggregate(Aggregate):
         return rows.filter(weight_of(weight) > 0), weight
 
 
+def verdicts_of(rows: pl.DataFrame, scored: pl.DataFrame, confidence: pl.DataFrame, read: pl.DataFrame) -> pl.DataFrame:
+    """What a rule says of each problem, abstentions of the responses without a score included.
+
+    Args:
+        rows: annotations, numbered by `problem`, of any status.
+        scored: see `ScoredAggregate.scored`.
+        confidence: likewise.
+        read: problem, read.
+
+    Returns:
+        The columns of `VERDICT`.
+    """
+    named = rows.filter(~VALID).select("problem", target="target_ids").explode("target").drop_nulls("target")
+    unscored = named.join(scored, on=["problem", "target"], how="anti").unique()
+    long = pl.concat([scored, unscored], how="diagonal")
+    verdicts = _rows_of(long.with_columns(silent=pl.col("score").is_null()), "target" in confidence.columns)
+    places = rows.select("problem", *CONTEXT).unique("problem").join(read, on="problem")
+    said = pl.col("silent").not_()
+    on = [name for name in ("problem", "target") if name in confidence.columns]
+    return (
+        verdicts.join(places, on="problem", how="left", maintain_order="left")
+        .join(confidence, on=on, how="left", maintain_order="left")
+        .with_columns(
+            protocol=pl.lit("score"),
+            scores=pl.when(said).then("scores"),
+            confidence=pl.when(said).then("confidence"),
+        )
+        .select(list(VERDICT))
+    )
+
+
+def _rows_of(scored: pl.DataFrame, apart: bool) -> pl.DataFrame:
+    """Scores of responses as the lists that the rows will hold.
+
+    Args:
+        scored: problem, target, score, silent and perhaps label.
+        apart: a row for each response, which has a confidence of its own; else one for all that have a score.
+    """
+    why = pl.col("label") if "label" in scored.columns else pl.lit(None, pl.String)
+    rows = scored.with_columns(labels=why).sort("problem", "silent", "target")
+    if apart:
+        return rows.select(
+            "problem", "silent", "target", pl.concat_list("target").alias("target_ids"),
+            scores=pl.concat_list("score"),
+            labels=pl.when(pl.col("labels").is_not_null()).then(pl.concat_list("labels")),
+        )  # fmt: skip
+    lists = rows.group_by("problem", "silent", maintain_order=True).agg(
+        target_ids="target", scores="score", labels="labels"
+    )
+    return lists.with_columns(labels=pl.when(pl.col("labels").list.drop_nulls().list.len() > 0).then("labels"))
+
+
 def weight_of(weight: Mapping[str, float]) -> pl.Expr:
     """The weight of each row's annotator."""
     return pl.col("annotator").replace_strict(dict(weight), default=1.0, return_dtype=pl.Float64)
 
 
-class ScoredAggregate(WeightedAggregate):
+def refuse_infinite(rows: pl.DataFrame, where: str) -> None:
+    """Refuse a score that is no finite number in an annotation whose status is ok.
+
+    Imports and steps that ask are checked when their rows come in; a step over columns is not.
+
+    Raises:
+        DataError: names the first of them.
+    """
+    scores = rows.filter(VALID)["scores"].explode()
+    if scores.is_not_null().all() and scores.is_finite().all():
+        return
+    sound = pl.col("scores").list.eval(pl.element().is_finite().fill_null(False)).list.all()
+    row = rows.filter(VALID & ~sound).row(0, named=True)
+    raise DataError(
+        f"{where}: annotation {row['annotation_id']} by {row['annotator']!r} has the scores {row['scores']}, of which "
+        "one is missing or not a finite number although its status is ok. Leave that annotator out (annotators:), or "
+        "correct the step that made it"
+    )
+
+
+class ScoredAggregate(Aggregate):
     """A rule that reads scores."""
 
     direction: dict[str, Literal[1, -1]] = Field(
@@ -184,28 +284,7 @@ class ScoredAggregate(WeightedAggregate):
             return pl.DataFrame(schema=VERDICT)
         read = digests(rows, "problem", VALID, self.asked())
         scored, confidence = self.scored(rows.filter(VALID), weight, context)
-        named = rows.filter(~VALID).select("problem", target="target_ids").explode("target").drop_nulls("target")
-        unscored = named.join(scored, on=["problem", "target"], how="anti")
-        long = pl.concat([scored, unscored.unique().with_columns(score=pl.lit(None, pl.Float64))])
-        verdicts = (
-            long.sort("problem", "target")
-            .group_by("problem", pl.col("score").is_null().alias("silent"), maintain_order=True)
-            .agg(target_ids="target", scores="score")
-            .sort("problem", "silent")
-        )
-        places = rows.select("problem", *CONTEXT).unique("problem").join(read, on="problem")
-        said = pl.col("silent").not_()
-        return (
-            verdicts.join(places, on="problem", how="left", maintain_order="left")
-            .join(confidence, on="problem", how="left", maintain_order="left")
-            .with_columns(
-                protocol=pl.lit("score"),
-                scores=pl.when(said).then("scores"),
-                confidence=pl.when(said).then("confidence"),
-                labels=pl.lit(None, pl.List(pl.String)),
-            )
-            .select(list(VERDICT))
-        )
+        return verdicts_of(rows, scored, confidence, read)
 
     def scored(
         self, valid: pl.DataFrame, weight: Mapping[str, float], context: Context
@@ -213,6 +292,7 @@ class ScoredAggregate(WeightedAggregate):
         """The scores of every response that these annotations name, and the confidence in each problem's.
 
         Returns:
-            problem, target, score (null where it gets none), one row each; and problem, confidence.
+            problem, target, score (null where it gets none) and, if the rule has any, label (why), one row each; and
+            problem, confidence, or problem, target, confidence where each response has its own.
         """
         raise NotImplementedError

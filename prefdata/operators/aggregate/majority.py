@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import ClassVar
 
 import polars as pl
+from pydantic import Field
 
 from prefdata.operators.aggregate.base import VERDICT, WeightedAggregate, weight_of
 from prefdata.operators.evidence import CONTEXT, VALID, coded, digests
@@ -16,6 +17,10 @@ SEPARATOR = "\x1f"
 """Between several labels of one target, which are one verdict."""
 
 
+SLACK = 1e-9
+"""Two votes in three are a share of 0.6667 or more, whatever binary fractions say."""
+
+
 @step("aggregate.majority")
 class Majority(WeightedAggregate):
     """The most frequent verdict: over labels for each response, over comparisons for each pair.
@@ -23,16 +28,20 @@ class Majority(WeightedAggregate):
     A comparison's verdict is first, second or tie. The two orders of one comparison by one annotator (same criterion
     and replicate) are merged to one vote first: the same response in both orders wins, anything else is a tie. With
     `weights` it is the share of weight that counts. Where two verdicts have the same there is no majority, and the row
-    abstains. The confidence is the winner's share of the votes. Annotations of other protocols are left out and
-    counted.
+    abstains; so it does where the most frequent one has less than `share`, of which 1 asks for unanimity. The
+    confidence is the winner's share of the votes. Annotations of other protocols are left out and counted.
+
+    Of one annotator that was asked in both orders this is the merged verdict and nothing else (swap merge).
     """
 
-    def asked(self) -> list[Any]:
-        """See `Aggregate.asked`. A jury without weights is named as it was before there were any."""
-        kind, version, settings = super().asked()
-        if not self.weights:
-            settings.pop("weights")
-        return [kind, version, settings]
+    later: ClassVar[frozenset[str]] = frozenset({"weights", "share", "soft"})
+
+    share: float | None = Field(
+        None, gt=0, le=1, description="Which share of the votes (by weight) a verdict needs; 1: all of them agree."
+    )
+    soft: bool = Field(
+        False, description="Of comparisons, state each response's share of the votes (a tie is half), not the winner."
+    )
 
     def consensus(self, rows: pl.DataFrame, context: Context) -> pl.DataFrame:
         """Rows of protocol compare (scores 1 and 0, or 0.5 each) and label (one response each)."""
@@ -50,7 +59,7 @@ class Majority(WeightedAggregate):
             return pl.DataFrame(schema=VERDICT)
         read = digests(ends, "problem", VALID, self.asked())
         winner = self._winners(tally(merged_orders(ends.filter(VALID), weight)))
-        low = pl.col("verdict").replace_strict({"low": 1.0, "tie": 0.5, "high": 0.0}, return_dtype=pl.Float64)
+        low = pl.col("part") if self.soft else worth_to_low(pl.col("verdict"))
         return (
             ends.unique("problem", keep="first", maintain_order=True)
             .join(read, on="problem", how="left", maintain_order="left")
@@ -58,7 +67,7 @@ class Majority(WeightedAggregate):
             .with_columns(
                 target_ids=pl.concat_list("low", "high"),
                 protocol=pl.lit("compare"),
-                scores=pl.when(pl.col("verdict").is_not_null()).then(pl.concat_list(low, 1 - low)),
+                scores=pl.when(low.is_not_null()).then(pl.concat_list(low, 1 - low)),
                 labels=pl.lit(None, pl.List(pl.String)),
                 confidence="share",
             )
@@ -71,7 +80,8 @@ class Majority(WeightedAggregate):
             return pl.DataFrame(schema=VERDICT)
         given = pl.col("verdict").is_not_null()
         read = digests(each, "problem", given, self.asked())
-        winner = self._winners(tally(each.filter(given).select("problem", "verdict", weight=weight_of(weight))))
+        votes = tally(each.filter(given).select("problem", "verdict", weight=weight_of(weight)))
+        winner = self._winners(votes).filter(pl.col("verdict").is_not_null())
         return (
             each.drop("verdict")
             .unique("problem", keep="first", maintain_order=True)
@@ -88,19 +98,31 @@ class Majority(WeightedAggregate):
         )
 
     def _winners(self, votes: pl.DataFrame) -> pl.DataFrame:
-        """problem, verdict and share of the verdicts that have the most weight, out of `min_valid` votes or more.
+        """problem, verdict, share of the verdicts that have the most weight, and part: what the low response has of it.
+
+        Of those with `min_valid` votes or more. Where two have the most there is no winner: the verdict is null, and
+        the problem is there only if shares are stated.
 
         Args:
-            votes: what `tally` returns. Where two have the most there is no winner.
+            votes: what `tally` returns.
         """
-        most = pl.col("weight") == pl.col("weight").max().over("problem")
-        total = pl.col("weight").sum().over("problem").round(12)
-        return (
-            votes.with_columns(total=total, given=pl.col("votes").sum().over("problem"))
-            .filter(most & (pl.col("given") >= self.min_valid))
-            .filter(pl.len().over("problem") == 1)
-            .select("problem", "verdict", share=pl.col("weight") / pl.col("total"))
+        total, share = pl.col("weight").sum().round(12), pl.col("weight").max() / pl.col("weight").sum().round(12)
+        most = pl.col("weight") == pl.col("weight").max()
+        part = (pl.col("weight") * worth_to_low(pl.col("verdict"))).sum() / total
+        found = votes.group_by("problem", maintain_order=True).agg(
+            verdict=pl.when(most.sum() == 1).then(pl.col("verdict").filter(most).first()),
+            share=share,
+            part=part,
+            given=pl.col("votes").sum(),
         )
+        enough = (pl.col("given") >= self.min_valid) & (pl.col("share") >= (self.share or 0) - SLACK)
+        kept = found.filter(enough & (pl.col("verdict").is_not_null() | self.soft))
+        return kept.select("problem", "verdict", "share", "part")
+
+
+def worth_to_low(verdict: pl.Expr) -> pl.Expr:
+    """What a verdict on a pair gives to the response whose id comes first: 1, 0.5 or 0; null for any other verdict."""
+    return verdict.replace_strict({"low": 1.0, "tie": 0.5, "high": 0.0}, default=None, return_dtype=pl.Float64)
 
 
 def ends_of(rows: pl.DataFrame) -> pl.DataFrame:
@@ -134,7 +156,7 @@ def merged_orders(valid: pl.DataFrame, weight: Mapping[str, float]) -> pl.DataFr
         weight: of each annotator; 1 where none is given.
 
     Returns:
-        problem, verdict (low, tie, high) and weight.
+        problem, annotator, verdict (low, tie, high) and weight.
     """
     forward = pl.col("target_ids").list.first() == pl.col("low")
     margin = (pl.col("scores").list.first() - pl.col("scores").list.last()).sign()
@@ -147,7 +169,7 @@ def merged_orders(valid: pl.DataFrame, weight: Mapping[str, float]) -> pl.DataFr
     merged = votes.group_by(*unit, "k").agg(least=pl.col("vote").min(), most=pl.col("vote").max())
     vote = pl.when(pl.col("least") == pl.col("most")).then(pl.col("least")).otherwise(0.0)
     verdict = vote.replace_strict({1.0: "low", 0.0: "tie", -1.0: "high"}, return_dtype=pl.String)
-    return merged.select("problem", verdict=verdict, weight=weight_of(weight))
+    return merged.select("problem", "annotator", verdict=verdict, weight=weight_of(weight))
 
 
 def tally(votes: pl.DataFrame) -> pl.DataFrame:

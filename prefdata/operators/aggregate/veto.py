@@ -9,14 +9,11 @@ import polars as pl
 from pydantic import Field, model_validator
 
 from prefdata.operators.aggregate.base import VERDICT, WeightedAggregate, weight_of
-from prefdata.operators.aggregate.majority import SEPARATOR, ends_of, labels_of, merged_orders, tally
+from prefdata.operators.aggregate.majority import SEPARATOR, SLACK, ends_of, labels_of, merged_orders, tally
 from prefdata.operators.evidence import CONTEXT, VALID, coded, digests, first_match
 from prefdata.operators.scales import check_alike
 from prefdata.pipeline.registry import step
 from prefdata.pipeline.step import Context
-
-_SLACK = 1e-9
-"""Two votes in three are a share of 0.6667 or more, whatever binary fractions say."""
 
 
 @step("aggregate.veto")
@@ -183,5 +180,5 @@ class Veto(WeightedAggregate):
         )
         enough = pl.col("objecting") >= (self.least or 1)
         if self.share is not None:
-            enough = pl.col("part") >= self.share - _SLACK
+            enough = pl.col("part") >= self.share - SLACK
         return counted.filter(pl.col("given") >= self.min_valid).select("problem", "part", rejected=enough)

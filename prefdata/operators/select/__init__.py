@@ -3,6 +3,6 @@
 A dropped row stays in the dataset; a row of `drops` hides it from the step's view as long as the step is live.
 """
 
-from prefdata.operators.select import threshold, where
+from prefdata.operators.select import budget, conflicts, consistent, duplicates, sample, threshold, where
 
-__all__ = ["threshold", "where"]
+__all__ = ["budget", "conflicts", "consistent", "duplicates", "sample", "threshold", "where"]

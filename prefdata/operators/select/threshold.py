@@ -17,19 +17,20 @@ from prefdata.schema import KEYS, Row
 
 @step("select.threshold")
 class Threshold(TableStep):
-    """Keep the responses, or the preferences, whose scores lie in a range.
+    """Keep the prompts, the responses, or the preferences whose scores lie in a range.
 
-    Scores are those of the protocols `score` and `measure` under one aspect: of the response itself, or of the
-    preference itself (by a pair critic). Where several annotations fit, every one of them must lie in the range: name
-    one annotator where that is not meant. What has no score is kept unless `unscored: drop` says otherwise: missing is
-    not zero.
+    Scores are those of the protocols `score` and `measure` under one aspect: of the prompt itself, of the response
+    itself, or of the preference itself (by a pair critic). Where several annotations fit, every one of them must lie in
+    the range: name one annotator where that is not meant. What has no score is kept unless `unscored: drop` says
+    otherwise: missing is not zero.
     """
 
-    reads: ClassVar[frozenset[str]] = frozenset({"annotations", CONSENSUS, "responses", "preferences"})
+    reads: ClassVar[frozenset[str]] = frozenset({"annotations", CONSENSUS, "prompts", "responses", "preferences"})
     writes: ClassVar[frozenset[str]] = frozenset({"drops"})
     ordered: ClassVar[bool] = False
     columns: ClassVar[Mapping[str, Sequence[str]]] = {
         "annotations": EVIDENCE,
+        "prompts": (),
         "responses": (),
         "preferences": (),
     }
@@ -39,7 +40,7 @@ class Threshold(TableStep):
     annotator: str = Field("consensus:*", description="Whose scores (`*` stands for any text).")
     min: float | None = Field(None, description="Scores below are dropped.")
     max: float | None = Field(None, description="Scores above are dropped.")
-    table: Literal["responses", "preferences"] = Field("responses", description="What to drop from.")
+    table: Literal["prompts", "responses", "preferences"] = Field("responses", description="What to drop from.")
     unscored: Literal["keep", "drop"] = Field("keep", description="What happens to what has no score.")
 
     @model_validator(mode="after")
@@ -48,9 +49,10 @@ class Threshold(TableStep):
             raise ValueError("give min, max or both: without a limit nothing is dropped")
         if self.min is not None and self.max is not None and self.min > self.max:
             raise ValueError(f"min {self.min} is above max {self.max}: nothing could be kept")
-        if self.table == "preferences" and "annotator" not in self.model_fields_set:
+        if self.table != "responses" and "annotator" not in self.model_fields_set:
+            who, example = ("critic", "judge:*") if self.table == "preferences" else ("annotator", "rule:contamination")
             raise ValueError(
-                'preferences have no consensus: name the critic whose scores count, for example annotator: "judge:*"'
+                f'{self.table} have no consensus: name the {who} whose scores count, for example annotator: "{example}"'
             )
         return self
 

@@ -17,7 +17,7 @@ from prefdata.pipeline.step import CONSENSUS, Context, TableStep
 from prefdata.schema import PASSED_THROUGH, SCHEMAS, Row
 
 _EXTRAS = {"responses": ("n_chars", "prompt_tags", "prompt_source"), "prompts": ("n_turns", "n_chars")}
-"""What `_with_extras` adds to a table."""
+"""What `with_extras` adds to a table."""
 
 
 @step("select.where")
@@ -66,7 +66,7 @@ class Where(TableStep):
 
     def run(self, tables: Mapping[str, pl.DataFrame], context: Context) -> Mapping[str, pl.DataFrame | list[Row]]:
         """The drops."""
-        rows = _with_extras(self.table, tables).drop(PASSED_THROUGH)
+        rows = with_extras(self.table, tables).drop(PASSED_THROUGH)
         expression = row_expression(self.keep)
         try:
             kept = rows.select(expression.alias("kept")).to_series()
@@ -84,7 +84,8 @@ class Where(TableStep):
         return {"drops": drops_of(self.table, dropped, reason, self.view)}
 
 
-def _with_extras(table: str, tables: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
+def with_extras(table: str, tables: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
+    """The rows of a table with the further columns that a condition may name, see `Where`."""
     rows = tables[table]
     if table == "responses":
         prompts = tables["prompts"].select("prompt_id", prompt_tags="tags", prompt_source="source")
