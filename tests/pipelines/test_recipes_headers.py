@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 PAPERS = {
     *("ultrafeedback", "fellowship", "rationales", "self-reference"),
     *("cdr", "flr", "delta-learning", "single-vs-multi"),
+    *("coig-p", "dove", "helpsteer2", "multipref-routing"),
 }
 ALL = sorted(recipes())
 
