@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import polars as pl
 from pydantic import Field, field_validator
 
+from prefdata.operators.aggregate.base import refuse_infinite
 from prefdata.operators.evidence import (
     EVIDENCE,
     ORDERING,
@@ -128,6 +129,7 @@ class Consistency(TableStep):
             rows = directed(rows, self.direction, self.kind)
         else:
             rows = rows.filter(pl.col("protocol") != "measure")  # a fact is no view, unless it is asked for
+        refuse_infinite(rows, self.kind)
         place = ["prompt_id", "first", "second", "annotator"]
         found = comparisons(lists_of(newest_cards(rows))).sort(*place, "p").group_by(place, maintain_order=True)
         views = found.agg(pl.col("p").mean())

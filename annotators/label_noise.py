@@ -36,7 +36,8 @@ class LabelNoise(MarginMeasure):
     `posterior` (LCPO): each annotator of preferences has a reliability eta, estimated from all pairs at once; the
     measure `label_posterior` is `eta p / (eta p + (1 - eta)(1 - p))` with p = s(m / temperature). Reliabilities become
     annotations of target `annotator` (aspect `ability`) and, with intervals, `artifacts/STEP/annotators.json`. It needs
-    calibrated margins, or eta follows the model's own confidence; labels without an annotator count as one.
+    calibrated margins, or eta follows the model's own confidence; labels without an annotator count as one. A model
+    that learned from these very labels is calibrated to their noise, and finds next to none: take one from elsewhere.
 
     `flip_rate` (rDPO): the measure `flip_probability` is `eps (1 - p) / ((1 - eps) p + eps (1 - p))`. eps is given, or
     comes from an `audit` (how often the label differs from what the auditor prefers), from `repeats` (two answers of

@@ -19,7 +19,7 @@ def annotations_of(
     """A row of `annotations` for each of these; one without a value abstains.
 
     Args:
-        rows: the columns of `SAID` (of `prompt_id` and `read` either may be absent), and `score` (a finite number) or
+        rows: the columns of `SAID` (of `prompt_id` and `read` either may be absent), and `score` (a number) or
             `labels` (a list of texts).
         target: what `id` names: a key of `schema.TARGETS`.
         protocol: measure or label.
@@ -33,6 +33,8 @@ def annotations_of(
             rows = rows.with_columns(pl.lit(None, pl.String).alias(name))
     value = "labels" if "labels" in rows.columns else "score"
     valid = pl.col(value).is_not_null()
+    if value == "score":
+        valid &= pl.col("score").is_finite()  # a number that is none is no verdict
     made = rows.select(
         "group_id",
         "prompt_id",

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import polars as pl
 from pydantic import Field
 
+from prefdata.operators.aggregate.base import refuse_infinite
 from prefdata.operators.evidence import EVIDENCE, VALID, selected
 from prefdata.pipeline.registry import step
 from prefdata.pipeline.step import Context, TableStep
@@ -42,6 +43,7 @@ class Spread(TableStep):
     def run(self, tables: Mapping[str, pl.DataFrame], context: Context) -> Mapping[str, pl.DataFrame | list[Row]]:
         """One measure for each response and aspect."""
         rows = selected(tables["annotations"], aspects=self.aspects, annotators=self.annotators)
+        refuse_infinite(rows, self.kind)
         rated = (
             rows.filter(VALID & (pl.col("protocol") == "score") & (pl.col("source") != "consensus"))
             .select("annotation_id", "group_id", "prompt_id", "aspect", "target_ids", "scores")

@@ -23,6 +23,9 @@ ASPECT = "ability"
 
 FILE = "annotators.json"
 
+FURTHER = ("position", "length", "threshold")
+"""Parameters of an annotator that are shown beside its ability, where a step has fitted them."""
+
 _LARGEST_FILE = 64 << 20
 """Bytes. It comes with the dataset, and so from anywhere."""
 
@@ -38,7 +41,7 @@ def abilities(view: Mapping[str, pl.LazyFrame], verdicts: Verdicts, artifacts: P
 
     Returns:
         models: one entry for each step and aspect whose annotators were fitted: {method, aspect, unit (what an ability
-            is; None where the step's file does not say), step, name, annotators, by (name, value, low, high, n),
+            is; None where the step's file does not say), step, name, annotators, by (name, value, low, high, n, more),
             quantiles, histogram}. None where no live step did.
         majority: {annotators, pairs, by (name, source, share, low, high, n, part), quantiles, histogram}: how often
             each agrees with the majority of the others (people: of other people; judges: of other judges) on the pairs
@@ -84,10 +87,10 @@ def _fitted(view: Mapping[str, pl.LazyFrame], artifacts: Path, snapshot: Snapsho
     return made or None
 
 
-_NOTHING: dict[str, float | None] = {"low": None, "high": None, "n": None}
+_NOTHING: Entry = {"low": None, "high": None, "n": None, "more": {}}
 
 
-def interval_file(path: Path, aspect: str) -> tuple[str | None, dict[str, dict[str, float | None]]]:
+def interval_file(path: Path, aspect: str) -> tuple[str | None, dict[str, Entry]]:
     """What a step wrote about its annotators, as far as that can be read: it may be missing, or hold anything.
 
     Args:
@@ -96,7 +99,8 @@ def interval_file(path: Path, aspect: str) -> tuple[str | None, dict[str, dict[s
         aspect: of which fit.
 
     Returns:
-        The unit of an ability, and low, high and n by annotator.
+        The unit of an ability, and by annotator low, high, n and more: {value, low, high} of each of FURTHER that is
+        there.
     """
     try:
         if path.stat().st_size > _LARGEST_FILE:
@@ -115,11 +119,20 @@ def interval_file(path: Path, aspect: str) -> tuple[str | None, dict[str, dict[s
     return None, {}
 
 
-def _ends(entry: dict[str, Any]) -> dict[str, float | None]:
-    low, high, n = (_number(entry.get(key)) for key in ("low", "high", "n"))
-    if low is None or high is None or low > high:
-        low = high = None
-    return {"low": low, "high": high, "n": n}
+def _ends(entry: dict[str, Any]) -> Entry:
+    low, high = _span(entry, "")
+    more = {}
+    for name in FURTHER:
+        value = _number(entry.get(name))
+        if value is not None:
+            ends = _span(entry, f"{name}_")
+            more[name] = {"value": value, "low": ends[0], "high": ends[1]}
+    return {"low": low, "high": high, "n": _number(entry.get("n")), "more": more}
+
+
+def _span(entry: dict[str, Any], of: str) -> tuple[float | None, float | None]:
+    low, high = _number(entry.get(f"{of}low")), _number(entry.get(f"{of}high"))
+    return (low, high) if low is not None and high is not None and low <= high else (None, None)
 
 
 def _number(value: Any) -> float | None:

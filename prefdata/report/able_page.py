@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from prefdata.report.abilities import FURTHER
 from prefdata.report.charts import bars, reliability
 from prefdata.report.markup import Child, Html, join, tag
 from prefdata.report.numbers import Entry
@@ -82,7 +83,18 @@ def _fitted(one: Entry) -> Html:
     shown.append(forest(rows[:MOST_LINES], within=within, line=None))
     if len(rows) > MOST_LINES:
         shown.append(more(f"{len(rows) - MOST_LINES} more", forest(rows[MOST_LINES:], within=within, line=None)))
+    further = [key for key in FURTHER if any(key in e["more"] for e in one["by"])]
+    if further:
+        lines: list[list[Child]] = [
+            [name(e["name"]), number(e["value"]), *(_effect(e["more"].get(key, _NO_EFFECT)) for key in further)]
+            for e in one["by"]
+        ]
+        note = "What the model fits beside the ability, in its own units; coloured: large, and the interval is off zero"
+        shown.append(more("Further parameters", table(note, ["annotator", "ability", *further], lines, numeric=(1,))))
     return tag("figure", shown, class_="card")
+
+
+_NO_EFFECT: Entry = {"value": None, "low": None, "high": None, "n": 0}
 
 
 def _histogram(title: str, at: Entry, unit: bool) -> Html:
@@ -140,7 +152,7 @@ def _says_something(one: Entry) -> bool:
 def _effect(found: Entry, large: float = 0.2) -> Html:
     """A number of logits that stands out where it is large and its interval is off zero."""
     if found["value"] is None:
-        why = f"all {found['n']:,} one way" if found["n"] else DASH
+        why = f"all {found['n']:,} one way" if found.get("n") else DASH
         return tag("span", why, class_="soft")
     off = found["low"] is not None and found["high"] is not None and not found["low"] <= 0 <= found["high"]
     shown = f"{found['value']:+.2f}".replace("-", "−")

@@ -29,9 +29,9 @@ def advice(by: list[Entry], differences: list[Entry], reference: str, named: boo
 
     Returns:
         {reference_aspect, level (good, mixed, bad, unknown), use and use_aspect (the judge to use, or None), cheaper
-        (or None), sentences}. Empty where nobody is a judge.
+        (or None), sentences}. Empty where nobody is a judge but what counts the reference itself.
     """
-    if not any(one["kind"] in ("judge", "consensus") for one in by):
+    if not any(one["kind"] in ("judge", "consensus") and not one["circular"] for one in by):
         return []
     if not named:
         who = "Nobody stands as a reference" if reference == PEOPLE else f"No annotator here is called {reference}"

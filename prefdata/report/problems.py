@@ -211,10 +211,9 @@ def _agree(found: Entry) -> Iterator[_Finding]:
 def people_alone(found: Entry) -> list[Entry]:
     """The alphas of people among themselves on pairs; where there are only people these are the alphas of all."""
     known = [one for one in found["alpha"] if one["of"] == "pairs" and one["alpha"] is not None]
-    sources = {one["source"] for one in found["annotators"] if "response" in one["targets"]} - {"consensus"}
-    only = sources == {"human"} and found["annotators_rest"] is None
-    only = only or {one["source"] for one in found["pooled"] if one["protocol"] != "measure"} == {"human"}
     human = [one for one in known if one["over"] == "human"]
+    met = found["abilities"]["majority"]
+    only = met is not None and {one["source"] for one in met["by"]} == {"human"}
     return human or ([one for one in known if one["over"] == "all"] if only else [])
 
 

@@ -82,7 +82,7 @@ details { margin: .7rem 0; } summary { cursor: pointer; color: var(--accent); fo
 summary:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
 .advice { margin: .9rem 0; } .advice p { margin: .3rem 0; max-width: 60rem; }
 .forest { list-style: none; margin: .7rem 0 0; padding: 0; }
-.forest li { display: grid; grid-template-columns: minmax(9rem, 22rem) minmax(8rem, 1fr) 7.5rem; gap: 1rem;
+.forest li { display: grid; grid-template-columns: minmax(9rem, 20rem) minmax(8rem, 1fr) 9rem; gap: 1rem;
   align-items: center; padding: .28rem 0; border-top: 1px solid var(--line); font-size: .9rem; }
 .track { position: relative; display: block; height: .6rem; border-radius: .3rem; background: var(--track); }
 .track b { position: absolute; top: 0; bottom: 0; background: var(--bar); opacity: .45; border-radius: .3rem;

@@ -156,7 +156,7 @@ def annotator_bradley_terry(
         ability_prior: crowd and noisy: Beta counts of the ability; discrimination: its mean and standard deviation.
             `DEFAULT_PRIORS` unless given. "estimate": taken from the annotators themselves (the mean of a
             discrimination stays 1, which fixes the scale). The intervals take it for known, so that it wants many
-            annotators: with twenty, 95 % intervals of the strengths hold 80 to 90 %.
+            annotators: with twenty, 95 % intervals of strengths held 80 % (crowd) to 92 %.
         position_prior: standard deviation of an annotator's pull to the first around the common one, or "estimate".
         abilities: [W] abilities that are known, in the order of `annotators` in the result, NaN where not; they stay.
         intervals: whether to compute them. They are of the observed information: annotators' parameters are free.

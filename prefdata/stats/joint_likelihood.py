@@ -203,6 +203,16 @@ def _add_votes(
         ft[even] += tie[even] * 2 / grown
         ftt[even] -= tie[even] * 4 * (grown + 1) / grown**2
     made.curvature[rows] = a * a * k
+    _add_sums(made, data, rows, a, t, (fd, fd_delta, ft, k, k_delta, k_square, fdt, fdt_delta, ftt), ties)
+
+
+def _add_sums(
+    made: Derivatives, data: Data, rows: slice, a: FloatArray, t: FloatArray, sums: tuple[FloatArray, ...], ties: bool
+) -> None:
+    """From derivatives by d and t in each row to those by the parameters."""
+    votes = data.votes
+    w = votes.annotator[rows]
+    fd, fd_delta, ft, k, k_delta, k_square, fdt, fdt_delta, ftt = sums
     n, size, cells = data.n, data.annotators, len(data.cell_contestant)
     made.theta += tally(votes.first[rows], a * fd, n) - tally(votes.second[rows], a * fd, n)
     columns: dict[int, FloatArray] = {}  # of the other parameters: d's derivative, as a multiple of f_d

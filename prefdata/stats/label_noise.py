@@ -296,7 +296,8 @@ def _slopes(q: FloatArray, of: NDArray[np.int64], eta: FloatArray) -> tuple[Floa
     """[W] the log-likelihood's derivative at each annotator's reliability, and minus its second one."""
     ratio = (2 * q - 1) / _mixture(q, eta[of])
     size = len(eta)
-    return np.bincount(of, weights=ratio, minlength=size), np.bincount(of, weights=ratio**2, minlength=size)
+    first = np.asarray(np.bincount(of, weights=ratio, minlength=size), dtype=np.float64)
+    return first, np.asarray(np.bincount(of, weights=ratio**2, minlength=size), dtype=np.float64)
 
 
 def _mixture(agreement: FloatArray, reliability: FloatArray) -> FloatArray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -143,15 +143,7 @@ def performance_model(
 
     Source: Miranda et al. 2024, Hybrid Preferences, section 3 (80/20, seed 42; linear or quadratic regressor).
     """
-    x, y = np.asarray(counts, dtype=np.float64), np.asarray(performance, dtype=np.float64)
-    if x.ndim != 2 or y.shape != (len(x),) or x.shape[1] != len(features) or len(x) < 2:
-        raise ValueError(
-            f"at least two mixes of {len(features)} features with their worth are needed; they are {x.shape}"
-        )
-    if not (np.isfinite(x).all() and np.isfinite(y).all()):
-        raise ValueError("a mix's counts or its worth is missing or infinite")
-    if not ridge > 0 or not 0 <= held_out < 1:
-        raise ValueError(f"ridge is above 0 and held_out in [0, 1); they are {ridge} and {held_out}")
+    x, y = _checked_mixes(counts, performance, len(features), ridge, held_out)
     order = np.random.default_rng(seed).permutation(len(x))
     left_out = min(int(len(x) * held_out), len(x) - 2)
     test, train = order[:left_out], order[left_out:]
@@ -183,15 +175,20 @@ def performance_model(
         return model
     error = float(((y[test] - model.predict(x[test])) ** 2).sum())
     explained = 1 - error / float(((y[test] - y[test].mean()) ** 2).sum())
-    return PerformanceModel(
-        model.values,
-        model.low,
-        model.high,
-        model.features,
-        form,
-        model.intercept,
-        Estimate(explained, None, None, len(test)),
-    )
+    return replace(model, held_out=Estimate(explained, None, None, len(test)))
+
+
+def _checked_mixes(
+    counts: ArrayLike, performance: ArrayLike, features: int, ridge: float, held_out: float
+) -> tuple[FloatArray, FloatArray]:
+    x, y = np.asarray(counts, dtype=np.float64), np.asarray(performance, dtype=np.float64)
+    if x.ndim != 2 or y.shape != (len(x),) or x.shape[1] != features or len(x) < 2:
+        raise ValueError(f"at least two mixes of {features} features with their worth are needed; they are {x.shape}")
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        raise ValueError("a mix's counts or its worth is missing or infinite")
+    if not ridge > 0 or not 0 <= held_out < 1:
+        raise ValueError(f"ridge is above 0 and held_out in [0, 1); they are {ridge} and {held_out}")
+    return x, y
 
 
 def _terms(x: FloatArray, form: Form) -> FloatArray:

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from prefdata.annotators import Consistency, Heuristics, Spread
 from prefdata.annotators.heuristics import repeated_share, role_tags
 from prefdata.annotators.spread import spread
+from prefdata.errors import DataError
 from prefdata.schema import Row, annotation, preference
 
 
@@ -195,3 +196,12 @@ def test_lists_of_three_are_abstained_from() -> None:
     rows = judged(Consistency(), annotations=views(x=(0.7,), y=(0.6,)), preferences=[three, pair("x", "a", "b")])
     found = measures(rows, "consistency")
     assert found == {three["preference_id"]: None, "x": 1.0}
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_a_number_that_is_none_is_refused(value: float) -> None:
+    rows = [rating("a", value, "x"), rating("a", 1.0, "y"), rating("b", value, "x")]
+    with pytest.raises(DataError, match="finite"):
+        judged(Spread(), annotations=rows)
+    with pytest.raises(DataError, match="finite"):
+        judged(Consistency(), annotations=rows, preferences=[pair("x", "a", "b")])

@@ -102,7 +102,6 @@ def test_an_erased_prompt_leaves_them_to_the_next_run(ds: Dataset) -> None:
     assert len(about(ds)) == 6 and ds.preferences.collect().height == 5
 
 
-def test_they_are_reported_and_exported_with_nothing(ds: Dataset, tmp_path: Path) -> None:
-    prefdata.report(ds, out=tmp_path / "report.html") if hasattr(prefdata, "report") else None
+def test_they_are_exported_with_nothing(ds: Dataset, tmp_path: Path) -> None:
     prefdata.export(ds, format="trl-pairs", out=tmp_path / "pairs.parquet")
     assert pl.read_parquet(tmp_path / "pairs.parquet").height == 6

@@ -108,7 +108,7 @@ def check_same(one: list[Row], other: list[Row], tolerance: float) -> None:
         assert x == pytest.approx(y, abs=tolerance) and u == pytest.approx(v, abs=tolerance)
 
 
-few = settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
+few = settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def test_every_rule_is_here() -> None:
@@ -198,7 +198,7 @@ def test_l6_l7_min_valid_only_takes_away_and_loses_nobody(name: str, rows: list[
 
 
 @given(votes, st.floats(0.1, 1), st.floats(0.1, 1))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_l6_a_higher_share_never_adds_a_verdict(rows: list[Row], low: float, high: float) -> None:
     low, high = sorted([low, high])
     spoken = [
@@ -212,7 +212,7 @@ ratings = st.lists(st.tuples(st.sampled_from(NAMES), st.integers(0, 4)), min_siz
 
 
 @given(ratings, st.floats(0, 4), st.floats(0, 4))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_l6_a_higher_spread_only_adds(found: list[tuple[str, int]], low: float, high: float) -> None:
     low, high = sorted([low, high])
     rows = [said([name], [value], annotator=f"h{n}") for n, (name, value) in enumerate(found)]
@@ -246,7 +246,7 @@ unit = st.floats(0, 1)
 
 
 @given(st.lists(st.tuples(unit, unit, unit), min_size=2, max_size=4), unit, unit, st.booleans())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_l12_what_fails_a_gate_never_outranks_what_passes(
     found: list[tuple[float, float, float]], first: float, second: float, by_level: bool
 ) -> None:

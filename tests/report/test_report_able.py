@@ -81,15 +81,20 @@ def test_fitted_abilities_have_the_intervals_of_the_artifact(hand: Any) -> None:
     fit = {
         "aspect": "overall",
         "unit": "probability of being right",
-        "annotators": [{"annotator": "human:a", "n": 7, "low": 0.8, "high": 0.95}, {"annotator": 3}, "no entry"],
+        "annotators": [
+            {"annotator": "human:a", "n": 7, "low": 0.8, "high": 0.95, "position": 0.4, "position_low": 0.1},
+            {"annotator": 3},
+            "no entry",
+        ],
     }
     (folder / FILE).write_text(json.dumps({"method": "x", "fits": [fit]}))
     made = abilities(view, verdicts, ds.path / "artifacts", ds.snapshot)["models"]
     overall, clarity = made
     assert (overall["method"], overall["aspect"], overall["unit"]) == ("one-coin", "overall", fit["unit"])
+    more = {"position": {"value": 0.4, "low": None, "high": None}}
     assert overall["by"] == [
-        {"name": "human:a", "value": 0.9, "low": 0.8, "high": 0.95, "n": 7.0},
-        {"name": HOSTILE, "value": 0.6, "low": None, "high": None, "n": None},
+        {"name": "human:a", "value": 0.9, "low": 0.8, "high": 0.95, "n": 7.0, "more": more},
+        {"name": HOSTILE, "value": 0.6, "low": None, "high": None, "n": None, "more": {}},
     ]
     assert (clarity["aspect"], clarity["unit"], clarity["by"][0]["low"]) == ("clarity", None, None)
     text = page(analyse(ds))

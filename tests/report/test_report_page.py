@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from prefdata.dataset import Dataset
 from prefdata.report import analyse, write_report
-from prefdata.report.charts import bars, drawn
+from prefdata.report.charts import bars, drawn, reliability
 from prefdata.report.markup import Html, tag, text
 from prefdata.report.numbers import histogram
 from prefdata.report.page import POLICY, page
@@ -289,3 +289,60 @@ def test_importing_the_report_loads_no_chart_library() -> None:
     code = "import sys, prefdata.report; print({'altair', 'vl_convert', 'duckdb', 'torch'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_every_section_is_safe_and_where_there_is_nothing_a_line_says_so(hand: Any) -> None:
+    """Boards, tables of wins, curves, copies and cycles, all of names and texts from outside."""
+    for n in range(30):
+        models = ("a", HOSTILE, "c")
+        ids = [
+            hand.prompt(f"{HOSTILE} {n % 28}", f"{HOSTILE} {place} {n}", model=m)[0] for place, m in enumerate(models)
+        ]
+        for place, (first, second) in enumerate(((0, 1), (1, 2), (0, 2))):
+            p = 1.0 if (n + place) % 3 else 0.0
+            hand.says("human:" + HOSTILE, [ids[first], ids[second]], [p, 1 - p], source="human", aspect=HOSTILE)
+            hand.says("judge:" + HOSTILE, [ids[first], ids[second]], [0.8, 0.2], aspect=HOSTILE)
+    # The same two texts the other way round, under a prompt that differs in white space alone.
+    twin = hand.prompt(f"{HOSTILE}  0", f"{HOSTILE} 1 0", f"{HOSTILE} 0 0")
+    hand.says("human:" + HOSTILE, twin, [0.0, 1.0], source="human", aspect=HOSTILE)
+    found = analyse(hand.dataset())
+    source = page(found)
+    read = check_safe(source)
+    for words in (
+        "What is wrong with the data",
+        "Which model wins",
+        "wins of … over",
+        "Whether stated probabilities come true",
+        "Copies, leaks and contradictions",
+        "For the dataset's card",
+    ):
+        assert words in read.words, words
+    assert "No step has measured the difficulty or the displacement of pairs." in read.words
+    assert "No preferences are live." in read.words
+    classes = {attributes.get("class") for _, attributes in read.elements}
+    assert {"forest", "forest meter", "overview", "nothing"} <= classes
+    assert any(str(one).startswith("heat-") for one in classes)
+    assert "\u202e" not in source
+    assert found["duplicates"]["prompts"]["clusters"] >= 1
+
+
+def test_a_reliability_curve_is_drawn_from_numbers_alone() -> None:
+    curve = [{"stated": 0.7, "observed": 0.6, "n": 9, "low": 0.4, "high": 0.8}]
+    curve.append({"stated": 1.0, "observed": 1.0, "n": 3, "low": None, "high": None})
+    svg = reliability(curve)
+    assert svg.startswith("<svg ")
+    assert "http" not in svg
+
+
+def test_links_lead_within_the_page_only() -> None:
+    with pytest.raises(AssertionError):
+        check_safe(page_with('<a href="https://evil.example">x</a>'))
+    with pytest.raises(AssertionError):
+        check_safe(page_with('<a href="#nowhere">x</a>'))
+    check_safe(page_with('<p id="here">y</p><a href="#here">x</a>'))
+
+
+def page_with(inside: str) -> str:
+    """A page of this one thing."""
+    policy = f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+    return f"<html><head>{policy}<style>{CSS}</style></head><body>{inside}</body></html>"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -242,7 +243,7 @@ def test_what_makes_no_sense_is_a_sentence(arguments: Any, more: Any, words: str
 
 
 def test_a_large_part_is_solved_by_conjugate_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
-    rows, theta, _ = votes(9, m=4000, n=60, annotators=6)
+    rows, _, _ = votes(9, m=4000, n=60, annotators=6)
     dense = fitted(rows)
     monkeypatch.setattr("prefdata.stats.joint_data.DENSE", 20)
     sparse = fitted(rows)
@@ -259,3 +260,34 @@ def test_length_difference() -> None:
     assert length_difference([5], [5]).tolist() == [0.0]
     with pytest.raises(ValueError, match="missing"):
         length_difference([np.nan], [1])
+
+
+def test_large_sheets_of_scores_are_as_small_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = np.random.default_rng(10)
+    theta = draw.normal(size=30)
+    who = Annotators.of(3, ability=[0.8, 1.0, 1.2], length=0.4)
+    lengths = draw.uniform(-1, 1, 30)
+    of, by = np.tile(np.arange(30), 3), np.repeat([0, 1, 2], 30)
+    values = simulate_scores(who, theta, of, by, lengths=lengths)
+    small = joint_model([], [], [], scores=(of, by, values), score_length=lengths[of])
+    assert small.converged and np.isfinite(small.lengths).all() and np.corrcoef(small.values, theta)[0, 1] > 0.5
+    monkeypatch.setattr("prefdata.stats.joint_prepare.LARGE_SHEET", 10)
+    same(small, joint_model([], [], [], scores=(of, by, values), score_length=lengths[of]))
+
+
+def test_better_than_each_single_family_on_mixed_data() -> None:
+    """One seed of benchmarks/joint_model.py."""
+    import sys
+
+    folder = Path(__file__).parents[2] / "benchmarks"
+    sys.path.insert(0, str(folder))
+    try:
+        import joint_families as families
+    finally:
+        sys.path.remove(str(folder))
+    world = families.mixed(1)
+    ours = families.measured(world, families.by_joint)
+    for name in ("one-coin", "Bradley-Terry", "annotator BT, crowd"):
+        theirs = families.measured(world, families.FAMILIES[name])
+        assert ours["log-loss"] < theirs["log-loss"] - 0.01, name
+        assert ours["truth"] > theirs["truth"], name

@@ -33,46 +33,37 @@ class RelabelStep(TableStep):
     narrows: ClassVar[str | None] = "preferences"
 
     def restated(
-        self, before: pl.DataFrame, after: pl.DataFrame, why: pl.Expr, context: Context
+        self, before: pl.DataFrame, after: pl.DataFrame, why: str, context: Context
     ) -> dict[str, pl.DataFrame | list[Row]]:
         """The new preferences, and the drops of those that they stand in the place of.
 
-        A row whose content did not change is left as it is. What the new row rests on is what the old one did and the
-        measure besides; an explanation of the label (`rationale_ids`) stays only where the sides stay.
+        A row whose content did not change is left as it is. The new row rests on what the old one did, and on
+        `heard` besides, where there is such a column; the measure itself is about the old row, and hidden with it. An
+        explanation of the label (`rationale_ids`) stays only where the sides stay.
 
         Args:
             before: preferences.
-            after: the same rows in the same order, restated, with `measure_ids`.
-            why: of the columns of `after`.
+            after: the same rows in the same order, restated.
+            why: the reason of the drops.
             context: for the log.
         """
-        reason = after.with_columns(why.alias("why"))["why"]
-        same = [before[name].eq_missing(after[name]) for name in _CONTENT]
-        changed = (
-            ~pl.DataFrame([one.alias(str(place)) for place, one in enumerate(same)])
-            .select(pl.all_horizontal(pl.all()))
-            .to_series()
-        )
-        old = before.filter(changed)
-        new = after.with_columns(why=reason).filter(changed)
-        context.log(f"{new.height:,} of {before.height:,} preferences restated")
+        same = pl.DataFrame([before[name].eq_missing(after[name]).alias(name) for name in _CONTENT])
+        changed = ~same.select(pl.all_horizontal(pl.all())).to_series()
+        old, new = before.filter(changed), after.filter(changed)
+        context.log(f"{new.height:,} preferences restated")
         if new.is_empty():
             return {}
-        stated = pl.struct(_CONTENT).struct.json_encode()
+        heard = pl.col("heard").fill_null([]) if "heard" in new.columns else pl.lit([], dtype=pl.List(pl.String))
         rows = new.with_columns(
-            stated=stated,
+            stated=pl.struct(_CONTENT).struct.json_encode(),
             parent_id=pl.col("preference_id"),
-            annotation_ids=pl.concat_list(pl.col("annotation_ids").fill_null([]), pl.col("measure_ids").fill_null([]))
-            .list.unique()
-            .list.sort(),
+            annotation_ids=pl.concat_list(pl.col("annotation_ids").fill_null([]), heard).list.unique().list.sort(),
             rationale_ids=pl.when(pl.col("response_ids") == old["response_ids"]).then("rationale_ids"),
         )
         ids = row_ids(rows, "preference", json_text(self.kind), json_of(pl.col("parent_id")), json_of(pl.col("stated")))
-        rows = rows.with_columns(preference_id=ids)
-        gone = old.with_columns(why=pl.concat_str(new["why"], pl.lit("; in its place "), ids))
         return {
-            "preferences": frame_of("preferences", rows),
-            "drops": drops_of("preferences", gone, pl.col("why"), self.view),
+            "preferences": frame_of("preferences", rows.with_columns(preference_id=ids)),
+            "drops": drops_of("preferences", old, pl.lit(why), self.view),
         }
 
     def pairs(self, preferences: pl.DataFrame, context: Context) -> pl.DataFrame:
@@ -109,7 +100,7 @@ class MeasuredRelabel(RelabelStep):
     def with_measure(
         self, rows: pl.DataFrame, tables: Mapping[str, pl.DataFrame], context: Context, *, every: bool = False
     ) -> pl.DataFrame:
-        """The rows that have the measure and lie past the limit, with `value` and `measure_ids`.
+        """The rows that have the measure and lie past the limit, with `value`.
 
         Args:
             rows: preferences.
@@ -118,7 +109,7 @@ class MeasuredRelabel(RelabelStep):
             every: whether the limit is left aside.
         """
         found = measured(tables["annotations"], aspect=self.aspect, annotator=self.annotator, where=self.kind)
-        found = found.rename({"annotation_ids": "measure_ids"})
+        found = found.drop("annotation_ids")
         known = rows.join(found, left_on="preference_id", right_on="target", how="inner", maintain_order="left")
         if known.height < rows.height:
             context.log(f"{rows.height - known.height:,} have no measure {self.aspect!r} and are left as they are")

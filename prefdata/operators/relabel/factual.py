@@ -48,19 +48,18 @@ class Factual(RelabelStep):
         known = pairs.filter(pl.col("h_better").is_not_null() & pl.col("h_worse").is_not_null())
         if known.height < pairs.height:
             context.log(f"{pairs.height - known.height:,} have no label {self.aspect!r} of both responses and stay")
-        h = pl.format("h = {}, {}", "h_better", "h_worse")
         lost = known.clear()
         if self.both_wrong == "drop":
             lost = known.filter((pl.col("h_better") == 1) & (pl.col("h_worse") == 1))
             known = known.join(lost, on="preference_id", how="anti", maintain_order="left")
         known = known.with_columns(
-            measure_ids=pl.concat_list("ids_better", "ids_worse"), turn=pl.col("h_better") > pl.col("h_worse")
+            heard=pl.concat_list("ids_better", "ids_worse"), turn=pl.col("h_better") > pl.col("h_worse")
         )
         after = pl.concat([flipped(known.filter("turn")), known.filter(~pl.col("turn"))])
         if self.margin:
             after = self._with_margin(after)
         before = pl.concat([known.filter("turn"), known.filter(~pl.col("turn"))])
-        made = self.restated(before, after, pl.concat_str(pl.lit(f"{self.aspect}: "), h), context)
+        made = self.restated(before, after, f"{self.aspect}: the right response is the better one", context)
         if lost.height:
             said = drops_of("preferences", lost, pl.lit(f"{self.aspect}: both are wrong"), self.view)
             drops = made.get("drops")

@@ -79,5 +79,4 @@ class Flip(MeasuredRelabel):
     def run(self, tables: Mapping[str, pl.DataFrame], context: Context) -> Mapping[str, pl.DataFrame | list[Row]]:
         """The flipped preferences, and the drops of their originals."""
         concerned = self.with_measure(self.pairs(tables["preferences"], context), tables, context)
-        why = pl.format(f"flipped: {self.aspect} {{}}{self.limit}", pl.col("value").round(6))
-        return self.restated(concerned, flipped(concerned), why, context)
+        return self.restated(concerned, flipped(concerned), f"flipped: {self.aspect}{self.limit}", context)

@@ -42,5 +42,4 @@ class Margin(MeasuredRelabel):
         concerned = self.with_measure(self.pairs(tables["preferences"], context), tables, context)
         margin = pl.col("value") * self.scale
         margin = margin if self.least is None else pl.max_horizontal(margin, pl.lit(self.least))
-        why = pl.format(f"margin: {self.aspect} {{}}", pl.col("value").round(6))
-        return self.restated(concerned, with_margin(concerned, margin), why, context)
+        return self.restated(concerned, with_margin(concerned, margin), f"margin: {self.aspect}{self.limit}", context)

@@ -67,15 +67,11 @@ class Soften(MeasuredRelabel):
         """The softened preferences, and the drops of their originals."""
         pairs = self.pairs(tables["preferences"], context)
         if self.right == "alpha" and not self.limits:
-            concerned = pairs.with_columns(
-                value=pl.lit(None, pl.Float64), measure_ids=pl.lit([], dtype=pl.List(pl.String))
-            )
-            right, why = pl.repeat(1 - self.alpha, pairs.height, eager=True), pl.lit(f"softened by {self.alpha:g}")
-        else:
-            concerned = self.with_measure(pairs, tables, context)
-            right = self._right(concerned["value"])
-            why = pl.format(f"softened: {self.aspect} {{}}", pl.col("value").round(6))
-        return self.restated(concerned, softened(concerned, right), why, context)
+            right = pl.repeat(1 - self.alpha, pairs.height, eager=True)
+            return self.restated(pairs, softened(pairs, right), f"softened by {self.alpha:g}", context)
+        concerned = self.with_measure(pairs, tables, context)
+        after = softened(concerned, self._right(concerned["value"]))
+        return self.restated(concerned, after, f"softened: {self.aspect}{self.limit}", context)
 
     def _right(self, value: pl.Series) -> pl.Series:
         if self.right == "alpha":

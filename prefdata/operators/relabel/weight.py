@@ -58,5 +58,5 @@ class Weight(MeasuredRelabel):
                 context.log(f"every measure {self.aspect!r} is 0 or less: no weight can be made relative to their mean")
                 return {}
         weight = pl.col("weight").fill_null(1.0) * pl.Series(factor, dtype=pl.Float64)
-        why = pl.format(f"weighted: {self.aspect} {{}}", pl.col("value").round(6))
-        return self.restated(concerned, concerned.with_columns(weight=weight), why, context)
+        after = concerned.with_columns(weight=weight)
+        return self.restated(concerned, after, f"weighted: {self.aspect}{self.limit}", context)
