@@ -273,7 +273,10 @@ CORE_TABLES = ("prompts", "responses", "annotations", "preferences", "token_scor
 """The tables whose rows belong to a group and to a step."""
 
 TARGETS = {"response": "responses", "prompt": "prompts", "preference": "preferences", "annotation": "annotations"}
-"""What an annotation may be about, and the table that holds it. `annotator` is the fifth: it hides nothing."""
+"""What an annotation may be about, and the table that holds it. `annotator` is the fifth: it hides nothing.
+
+An annotation about an annotator belongs to no prompt: its prompt_id is null and its group_id is `*`, all groups.
+"""
 
 PROTOCOLS = frozenset({"score", "compare", "rank", "choose", "label", "critique", "measure"})
 SOURCES = frozenset({"human", "judge", "reward", "likelihood", "embedding", "rule", "log", "consensus", "imported"})

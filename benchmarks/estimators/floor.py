@@ -94,63 +94,78 @@ def sparse_bradley_terry(winners: Array, losers: Array, n: int, ridge: float) ->
     return theta - theta.mean()
 
 
-def compiled_dawid_skene() -> Any:
+def compiled_dawid_skene(k: int) -> Any:
     """EM, both steps fused in one compiled pass over labels sorted by item, with the priors and the stop of ours.
 
+    Args:
+        k: classes; the compiler unrolls what runs over them.
+
     Returns:
-        A function of items, annotators, labels and the numbers of each: posterior and iterations.
+        A function of items, annotators, labels and how many items and annotators there are: posterior, iterations.
     """
     import numba
 
-    @numba.njit(cache=False, fastmath=True)
-    def run(items: Array, annotators: Array, labels: Array, n: int, many: int, k: int) -> tuple[Array, int]:
+    @numba.njit(cache=False, fastmath=True, error_model="numpy")
+    def run(items: Array, annotators: Array, labels: Array, n: int, many: int) -> tuple[Array, int]:
         before = np.full((k, k), 4 * 0.3 / (k - 1))
         for c in range(k):
             before[c, c] = 4 * 0.7
-        starts = np.zeros(n + 1, np.int64)
+        code, starts = np.empty(len(items), np.uint32), np.zeros(n + 1, np.uint32)
         for r in range(len(items)):
-            starts[items[r] + 1] += 1
-        starts = np.cumsum(starts)
-        t, table, rho = np.zeros((n, k)), np.zeros((many, k, k)), np.zeros(k)
-        one, last, step = np.zeros(k), -1e300, 0
+            code[r] = np.uint32(annotators[r]) * np.uint32(k) + np.uint32(labels[r])
+            starts[items[r] + 1] += np.uint32(1)
+        for i in range(n):
+            starts[i + 1] += starts[i]
+        t, table, counts = np.zeros((n, k)), np.zeros((many * k, k)), np.zeros((many * k, k))
+        rho, one, last, step = np.zeros(k), np.zeros(k), -1e300, 0
         while True:  # the first turn gives the shares of the votes, each other one a posterior
-            counts, totals, objective = np.zeros((many, k, k)), np.zeros(k), 0.0
+            counts[:] = 0
+            totals, objective, product = np.zeros(k), 0.0, 1.0
             for i in range(n):
-                one[:] = rho
-                for r in range(starts[i], starts[i + 1]):
-                    if step:
-                        for c in range(k):
-                            one[c] += table[annotators[r], labels[r], c]
-                    else:
-                        one[labels[r]] += 1 / (starts[i + 1] - starts[i])
+                for c in range(k):
+                    one[c] = rho[c]
                 if step:
+                    for r in range(starts[i], starts[i + 1]):
+                        for c in range(k):
+                            one[c] += table[code[r], c]
                     top, s = one.max(), 0.0
                     for c in range(k):
                         one[c] = np.exp(one[c] - top)
                         s += one[c]
-                    objective += np.log(s) + top
                     for c in range(k):
                         one[c] /= s
+                    objective += top
+                    product *= s  # one logarithm for hundreds of items
+                    if product > 1e200:
+                        objective += np.log(product)
+                        product = 1.0
+                else:
+                    for r in range(starts[i], starts[i + 1]):
+                        one[code[r] % k] += 1 / (starts[i + 1] - starts[i])
                 for c in range(k):
                     t[i, c] = one[c]
                     totals[c] += one[c]
                 for r in range(starts[i], starts[i + 1]):
                     for c in range(k):
-                        counts[annotators[r], labels[r], c] += one[c]
+                        counts[code[r], c] += one[c]
             if step:
-                objective += (before * table).sum() + rho.sum()
+                objective += np.log(product) + rho.sum()
+                for w in range(many * k):
+                    for c in range(k):
+                        objective += before[w % k, c] * table[w, c]
                 if objective - last < 1e-7 * len(items):
                     return t, step
-            last, step = objective if step else last, step + 1
-            rho = np.log((totals + 1) / (n + k))
-            for w in range(many):
+                last = objective
+            step += 1
+            rho[:] = np.log((totals + 1) / (n + k))
+            for w in range(0, many * k, k):
                 for c in range(k):
-                    whole = (counts[w, :, c] + before[:, c]).sum()
+                    whole = (counts[w : w + k, c] + before[:, c]).sum()
                     for label in range(k):
-                        table[w, label, c] = np.log((counts[w, label, c] + before[label, c]) / whole)
+                        table[w + label, c] = np.log((counts[w + label, c] + before[label, c]) / whole)
 
     few = np.zeros(8, np.int32)
-    run(few, few, few.astype(np.int8), 1, 1, 2)
+    run(few, few, few.astype(np.int8), 1, 1)
     return run
 
 

@@ -47,7 +47,7 @@ def sparse_bradley_terry() -> Run:
 
 def dawid_skene() -> Run:
     """Compiled EM."""
-    data, fit = load("labels"), floor.compiled_dawid_skene()
+    data, fit = load("labels"), floor.compiled_dawid_skene(5)
 
     def run() -> dict[str, Any]:
         found, steps = fit(
@@ -56,7 +56,6 @@ def dawid_skene() -> Run:
             data["labels"],
             int(data["items"].max()) + 1,
             int(data["annotators"].max()) + 1,
-            5,
         )
         return {"right": float((found.argmax(axis=1) == data["truth"]).mean()), "steps": steps}
 

@@ -134,8 +134,11 @@ def evalica_bootstrap() -> Run:
 
     def run() -> dict[str, Any]:
         xs, ys = data["winners"].tolist(), data["losers"].tolist()
-        evalica.bootstrap("bradley_terry", xs, ys, [evalica.Winner.X] * len(xs), n_resamples=20, method="percentile")
-        return {"resamples": 20}
+        winners = [evalica.Winner.X] * len(xs)
+        found = evalica.bootstrap(evalica.bradley_terry, xs, ys, winners, n_resamples=20, bootstrap_method="percentile")
+        drawn = np.log(found.distribution[found.distribution.columns.sort_values()].to_numpy())
+        drawn -= drawn.mean(axis=1, keepdims=True)
+        return {"first_error": float(drawn[:, 0].std())}
 
     return run
 

@@ -221,7 +221,7 @@ def calibration(found: list[Entry] | None) -> Html | None:
     return join(
         tag("p", words, class_="soft small"),
         tag("div", figures, class_="charts"),
-        table(note, heads, rows, numeric=(1, 2, 3, 4, 5, 6)),
+        table(note, heads, rows, cards=True),
     )
 
 
@@ -237,6 +237,29 @@ def _ends(found: Entry) -> Html | None:
     if found["low"] is None:
         return None
     return tag("div", f"{number(found['low'], 3)} to {number(found['high'], 3)}", class_="soft small nowrap")
+
+
+def scales(found: list[Entry] | None) -> Html | None:
+    """How much each scale tells."""
+    if not found:
+        return None
+    rows: list[list[Child]] = [
+        [
+            join(
+                name(one["name"]), tag("div", tag("bdi", f"{one['aspect']} · {one['protocol']}"), class_="soft small")
+            ),
+            count(one["n"]),
+            f"{brief(one['low'])} to {brief(one['high'])}",
+            f"{brief(one['mean'])} ± {brief(one['sd'])}",
+            count(one["distinct"]),
+            f"{brief(one['top']['value'])}: {percent(one['top']['share'])}",
+            percent(one["ties"]["share"]),
+        ]
+        for one in found
+    ]
+    heads = ["annotator", "scores", "from", "mean ± deviation", "different ones", "most frequent", "equal in a pair"]
+    caption = "Scores of single responses. Equal in a pair: how often two responses of one prompt get the same score."
+    return more("How much each scale tells", table(caption, heads, rows, cards=True))
 
 
 def variation(found: list[Entry] | None) -> Html | None:

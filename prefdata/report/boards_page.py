@@ -79,7 +79,7 @@ def _forest(one: Entry) -> Html:
     )
     shown: list[Child] = [tag("figcaption", words, class_="soft small"), forest(rows[:MOST_LINES])]
     if len(rows) > MOST_LINES:
-        shown.append(more(f"{len(rows) - MOST_LINES} more models", forest(rows[MOST_LINES:])))
+        shown.append(more(plural(len(rows) - MOST_LINES, "more model"), forest(rows[MOST_LINES:])))
     return tag("figure", shown, class_="card")
 
 

@@ -142,7 +142,7 @@ def _of_annotators(found: Entry) -> list[Html | None]:
             "scores",
             "How the scores lie",
             "A judge that gives one number to everything, or that always favours the response shown first, shows here.",
-            whom.distributions(found["annotators"]),
+            _both(whom.distributions(found["annotators"]), able_page.scales(found["scores"])),
             "Nobody gives scores or probabilities.",
         ),
         _section(
@@ -213,6 +213,10 @@ def _of_rows(found: Entry) -> list[Html | None]:
             "There are no pairs.",
         ),
     ]
+
+
+def _both(first: Html | None, second: Html | None) -> Html | None:
+    return None if first is None and second is None else join(first, second)
 
 
 def _section(anchor: str, title: str, lead: str | None, content: Html | None, nothing: str = "") -> Html:

@@ -29,7 +29,7 @@ class Crowd:
         values: [I, K] probability of each class, rows add up to 1.
         low: [I, K] lower ends: what not knowing the annotators exactly leaves open; NaN where that was not asked for.
         high: [I, K] upper ends.
-        labels: [I] number of the most probable class; -1 where no single one is (a tie).
+        codes: [I] number of the most probable class; -1 where no single one is (a tie). `labels` has the classes.
         classes: [K] the labels as they were given.
         items: [I] the things labelled, as they were given: sorted where they came as an array of numbers, else in the
             order of first occurrence.
@@ -45,7 +45,7 @@ class Crowd:
     values: FloatArray
     low: FloatArray
     high: FloatArray
-    labels: IntArray
+    codes: IntArray
     classes: list[Any]
     items: Column
     annotators: Column
@@ -56,10 +56,13 @@ class Crowd:
     iterations: int
     converged: bool
 
-    def label(self, number: int) -> Any:
-        """The most probable class of an item by its number, as it was given; None where it is a tie."""
-        found = int(self.labels[number])
-        return None if found < 0 else self.classes[found]
+    @property
+    def labels(self) -> NDArray[Any]:
+        """[I] the most probable class of each item, as it was given; None where no single one is (a tie)."""
+        known = np.empty(len(self.classes) + 1, dtype=object)
+        known[:-1] = self.classes
+        tied = (self.codes < 0).any()
+        return known[self.codes] if tied else np.asarray(self.classes)[self.codes]
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import polars as pl
@@ -48,13 +49,19 @@ def heap(prompts: int = 6) -> Rows:
     return made
 
 
-@pytest.fixture(params=[1, 3], ids=["one shard", "three shards"])
-def ds(request: pytest.FixtureRequest, tmp_path: Path) -> Dataset:
-    made = Dataset.create(tmp_path / "ds", shards=request.param)
-    made.add_import(heap(), source="heap", fields={})
-    (tmp_path / "line.yaml").write_text(SPEC)
-    assert prefdata.run(tmp_path / "line.yaml", tmp_path / "ds").exit_code == 0
-    return prefdata.open(tmp_path / "ds")
+@pytest.fixture(scope="module", params=[1, 3], ids=["one shard", "three shards"])
+def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("line")
+    Dataset.create(folder / "ds", shards=request.param).add_import(heap(), source="heap", fields={})
+    (folder / "line.yaml").write_text(SPEC)
+    assert prefdata.run(folder / "line.yaml", folder / "ds").exit_code == 0
+    return folder
+
+
+@pytest.fixture
+def ds(made: Path, tmp_path: Path) -> Dataset:
+    shutil.copytree(made, tmp_path / "line")
+    return prefdata.open(tmp_path / "line" / "ds")
 
 
 def about(ds: Dataset) -> list[Row]:

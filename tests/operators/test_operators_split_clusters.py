@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import random
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from operator_shapes import FakeContext, run, said
 
+import prefdata
 from prefdata.errors import DataError
 from prefdata.operators.split import Split, fitting
 from prefdata.schema import Row, check_annotations, message
@@ -108,3 +113,28 @@ def test_no_near_duplicate_crosses_and_without_clusters_many_do(seed: int) -> No
 
     assert leaking(Split(valid=0.2, by="clusters", seed=seed)) == 0
     assert leaking(Split(valid=0.2, seed=seed)) > 20
+
+
+def test_in_a_pipeline_and_back(tmp_path: Path) -> None:
+    """A second run makes nothing; without the filter what it dropped is back."""
+    texts = ["tell me what the cat did on the mat today", "Tell me what the cat did on the mat, today!", "who was it"]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps({"prompt": text}) + "\n" for text in texts))
+    spec, ds = tmp_path / "line.yaml", tmp_path / "ds"
+    steps: list[dict[str, Any]] = [
+        {"ingest": {"path": "in.jsonl"}},
+        {"judge.duplicates": {}},
+        {"select.duplicates": {}},
+        {"split": {"by": "clusters", "valid": 0.5}},
+    ]
+
+    def live(listed: list[dict[str, Any]]) -> int:
+        spec.write_text(yaml.safe_dump({"steps": listed}))
+        prefdata.run(spec, ds)
+        return prefdata.open(ds).prompts.collect().height
+
+    assert live(steps) == 2
+    again = prefdata.run(spec, ds)
+    assert all(not step.rows for step in again.steps)
+    assert live([step for step in steps if "select.duplicates" not in step]) == 3
+    rows = prefdata.open(ds).annotations.filter(pl.col("annotator") == "rule:split").collect()
+    assert rows.height == 3

@@ -34,13 +34,13 @@ def test_posterior_of_known_coins() -> None:
     )  # fmt: skip
     assert found.values[0, 1] == pytest.approx(0.96, abs=1e-12)
     assert found.low[0, 1] == pytest.approx(0.96) and found.high[0, 1] == pytest.approx(0.96)  # nothing is open
-    assert found.abilities.tolist() == [0.9, 0.8, 0.6] and found.label(0) == 1
+    assert found.abilities.tolist() == [0.9, 0.8, 0.6] and found.labels[0] == 1
 
 
 def test_majority_by_hand() -> None:
     found = majority_vote(["x", "x", "x", "y", "y"], ["a", "b", "c", "a", "b"], ["p", "p", "q", "p", "q"])
     assert found.values.tolist() == [[2 / 3, 1 / 3], [0.5, 0.5]]
-    assert found.labels.tolist() == [0, -1] and found.label(1) is None
+    assert found.codes.tolist() == [0, -1] and found.labels[1] is None
     assert (found.low[0, 0], found.high[0, 0]) == pytest.approx(wilson_interval(2, 3))
     # c said q against two others; a and b each have one other voice against, or a tie of the others, of x.
     assert found.abilities[2] == 0.0
@@ -91,7 +91,7 @@ def test_likelihood_is_that_of_the_labels() -> None:
 def test_known_parameters_are_found_and_better_than_by_majority() -> None:
     truth, item, worker, label, pi = drawn(4000, 60, 3, 4)
     found, voted = dawid_skene(item, worker, label), majority_vote(item, worker, label)
-    assert (found.labels == truth).mean() > (voted.labels == truth).mean() + 0.01
+    assert (found.codes == truth).mean() > (voted.codes == truth).mean() + 0.01
     ability = np.einsum("wkk->w", pi) / 3
     inside = (found.ability_low <= ability) & (ability <= found.ability_high)
     assert inside.mean() > 0.85 and np.abs(found.abilities - ability).max() < 0.1
@@ -119,9 +119,9 @@ def test_gold_questions_tell_a_liar_from_the_rest() -> None:
     truth = np.arange(40) % 2
     label = np.where(worker == "honest", truth[item], 1 - truth[item])
     without = dawid_skene(item, worker, label)
-    assert (without.labels == 1 - truth).all()
+    assert (without.codes == 1 - truth).all()
     found = dawid_skene(item, worker, label, known={i: int(truth[i]) for i in range(20)})
-    assert (found.labels == truth).all()
+    assert (found.codes == truth).all()
     assert found.abilities[found.annotators.index("honest")] > 0.9 and found.abilities[0] < 0.2
     assert found.values[:20].max(axis=1).tolist() == [1.0] * 20 and found.low[3].tolist() == found.values[3].tolist()
 
@@ -148,24 +148,24 @@ class TestEdges:
 
     def test_one_class(self, method) -> None:  # type: ignore[no-untyped-def]
         found: Crowd = method(["x", "y"], ["a", "a"], ["p", "p"])
-        assert found.values.tolist() == [[1.0], [1.0]] and found.labels.tolist() == [0, 0]
+        assert found.values.tolist() == [[1.0], [1.0]] and found.codes.tolist() == [0, 0]
         assert np.isnan(found.abilities).all()
 
     def test_one_annotator(self, method) -> None:  # type: ignore[no-untyped-def]
         found: Crowd = method([0, 1, 2], ["a"] * 3, [0, 1, 1])
-        assert found.labels.tolist() == [0, 1, 1] and np.isfinite(found.values).all()
+        assert found.codes.tolist() == [0, 1, 1] and np.isfinite(found.values).all()
 
     def test_a_million_times_the_same(self, method) -> None:  # type: ignore[no-untyped-def]
         size = 1_000_000
         found: Crowd = method(
             np.zeros(size, np.int32), np.zeros(size, np.int32), np.zeros(size, np.int8), classes=[0, 1]
         )
-        assert found.labels.tolist() == [0] and found.values[0, 0] > 0.999
+        assert found.codes.tolist() == [0] and found.values[0, 0] > 0.999
 
     def test_all_tied(self, method) -> None:  # type: ignore[no-untyped-def]
         found: Crowd = method([0, 0, 1, 1], ["a", "b"] * 2, [0, 1, 1, 0])
         np.testing.assert_allclose(found.values, 0.5)
-        assert found.labels.tolist() == [-1, -1]
+        assert found.codes.tolist() == [-1, -1]
 
     @pytest.mark.parametrize(
         ("columns", "words"),

@@ -58,7 +58,7 @@ def test_adversaries_and_hard_items_are_found() -> None:
     beta = random.normal(0.3, 0.8, 600)
     truth, *columns = drawn(alpha, beta, 2)
     found = glad(*columns, easiness_prior=(0.3, 0.8))
-    assert (found.labels == truth).mean() > 0.93
+    assert (found.codes == truth).mean() > 0.93
     assert found.abilities[-2:].max() < 0.3 and found.discrimination_high[-2:].max() < 0
     inside = (found.discrimination_low <= alpha) & (alpha <= found.discrimination_high)
     assert np.corrcoef(found.discriminations, alpha)[0, 1] > 0.97 and inside.mean() > 0.6
@@ -95,7 +95,7 @@ def test_edges() -> None:
     tied = glad([0, 0, 1, 1], ["a", "b"] * 2, [0, 1, 1, 0])
     np.testing.assert_allclose(tied.values, 0.5)
     known = glad([0, 0, 1, 1], ["a", "b"] * 2, [0, 1, 0, 1], known={0: 0, 1: 0})
-    assert known.labels.tolist() == [0, 0] and known.discriminations[0] > known.discriminations[1]
+    assert known.codes.tolist() == [0, 0] and known.discriminations[0] > known.discriminations[1]
     for wrong in ({"ability_prior": (1.0, 0.0)}, {"easiness_prior": (np.nan, 1.0)}):
         with pytest.raises(ValueError):
             glad([0, 1], ["a", "a"], [0, 1], **wrong)

@@ -36,7 +36,7 @@ def test_a_spammer_is_found_where_the_majority_is_fooled() -> None:
     habits[:3] = [0.02, 0.02, 0.96]
     truth, *columns = drawn(400, theta, habits)
     found, voted = mace(*columns, habit=1.0), majority_vote(*columns)
-    assert (voted.labels == truth).mean() < 0.5 < 0.9 < (found.labels == truth).mean()
+    assert (voted.codes == truth).mean() < 0.5 < 0.9 < (found.codes == truth).mean()
     assert found.competences[:3].max() < 0.2 and found.competences[3:].min() > 0.8
     assert found.habits[0, 2] > 0.9
 
@@ -68,7 +68,7 @@ def test_edges() -> None:
     many = mace(np.zeros(size, np.int32), np.zeros(size, np.int32), np.zeros(size, np.int8), classes=[0, 1], restarts=2)
     assert many.values[0, 0] > 0.99
     known = mace([0, 0, 1, 1], ["a", "b"] * 2, [0, 1, 0, 1], known={0: 0, 1: 0})
-    assert known.labels.tolist() == [0, 0] and known.competences[0] > known.competences[1]
+    assert known.codes.tolist() == [0, 0] and known.competences[0] > known.competences[1]
     for wrong in ({"prior": (0.0, 1.0)}, {"habit": 0.0}, {"restarts": 0}, {"class_prior": [1.0, 1.0]}):
         with pytest.raises(ValueError):
             mace([0, 1], ["a", "a"], [0, 1], **wrong)

@@ -144,7 +144,7 @@ class CrowdModel(AnnotatorModel):
     def _verdicts(self, crowd: Crowd, classes: Sequence[str], said: pl.DataFrame) -> pl.DataFrame:
         """problem, verdict, share (its probability), part (what the low response of a pair has of it)."""
         values = np.round(np.asarray(crowd.values, dtype=np.float64), 9) + 0.0
-        names = pl.Series([None if at < 0 else classes[at] for at in crowd.labels.tolist()], dtype=pl.String)
+        names = pl.Series([None if at < 0 else classes[at] for at in crowd.codes.tolist()], dtype=pl.String)
         part = np.zeros(len(values))
         for column, name in enumerate(classes):
             part += values[:, column] * {"low": 1.0, "tie": 0.5}.get(name, 0.0)
@@ -211,7 +211,7 @@ def unmirrored(found: Crowd, mirror: int) -> Crowd:
         "values": found.values[own],
         "low": found.low[own],
         "high": found.high[own],
-        "labels": found.labels[own],
+        "codes": found.codes[own],
         "items": np.asarray(found.items)[own],
         "log_likelihood": found.log_likelihood / 2,
     }
