@@ -447,8 +447,8 @@ def page(data: Path, cache: Path, seeds: int) -> list[str]:
         "the other heads judge prompts (of UKPConvArg1, debates) that they have never seen.",
         "",
         "There are 15 verdicts in each table: of methods that do nothing one in twenty comes out better or worse by "
-        f"chance. LCPO goes {ROUNDS} rounds from a reliability of 0.9. With the head fixed its estimate is mostly near 0: "
-        "that head has learned from the noisy labels, is calibrated to them, and finds little wrong.",
+        f"chance. LCPO goes {ROUNDS} rounds from a reliability of 0.9. With the head fixed its estimate is mostly near "
+        "0: that head has learned from the noisy labels, is calibrated to them, and finds little wrong.",
         "",
     ]
     for data_set in (hh_rlhf(data, cache), ukpconvarg(data, cache)):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,7 @@ def sparse(scale: float) -> dict[str, np.ndarray]:
 
 
 def labels(scale: float) -> dict[str, np.ndarray]:
-    """Five of 1,000 annotators, each with a confusion of its own, put each of 200,000 items into one of five classes."""
+    """Five of 1,000 annotators, each with his own confusions, put each of 200,000 items into one of five classes."""
     draw = np.random.default_rng(3)
     items, annotators, classes = int(200_000 * scale), 1000, 5
     truth = draw.choice(classes, size=items, p=[0.3, 0.25, 0.2, 0.15, 0.1])
@@ -104,20 +105,39 @@ def ratings(scale: float) -> dict[str, np.ndarray]:
     return {"units": unit.astype(np.int32), "raters": rater.astype(np.int32), "values": value.astype(np.int8)}
 
 
-def texts(scale: float) -> list[str]:
-    """Texts of 30 to 80 words; one in five is an edit of another one, of one word in twenty or more."""
+def texts(scale: float) -> tuple[list[str], np.ndarray]:
+    """Texts of 30 to 80 words, and which pairs are alike; one text in five is an edit of another one."""
     draw = np.random.default_rng(6)
     n = int(100_000 * scale)
     words = np.array([f"w{place}" for place in range(20_000)])
     popular = np.arange(1, len(words) + 1) ** -0.9
     popular /= popular.sum()
     made = [draw.choice(len(words), size=draw.integers(30, 81), p=popular) for _ in range(n * 4 // 5)]
-    for source in draw.integers(0, len(made), n - len(made)):
+    sources = draw.integers(0, len(made), n - len(made))
+    families: dict[int, list[int]] = {}
+    for source in sources:
         copy = made[source].copy()
         changed = draw.random(len(copy)) < draw.uniform(0.005, 0.12)
         copy[changed] = draw.choice(len(words), size=int(changed.sum()), p=popular)
+        families.setdefault(int(source), [int(source)]).append(len(made))
         made.append(copy)
-    return [" ".join(words[text]) for text in (made[place] for place in draw.permutation(len(made)))]
+    order = draw.permutation(len(made))
+    return [" ".join(words[text]) for text in (made[place] for place in order)], alike(made, families, order)
+
+
+def alike(made: list[np.ndarray], families: dict[int, list[int]], order: np.ndarray) -> np.ndarray:
+    """Pairs of one family that have a Jaccard similarity of 0.7 or more in their word 3-grams, by Python's sets.
+
+    Texts of different families have next to nothing in common.
+    """
+    place = np.argsort(order)
+    found = []
+    for family in families.values():
+        grams = {member: set(zip(*(made[member][k:].tolist() for k in range(3)), strict=False)) for member in family}
+        for a, b in combinations(family, 2):
+            if 10 * len(grams[a] & grams[b]) >= 7 * len(grams[a] | grams[b]):
+                found.append(sorted((place[a], place[b])))
+    return np.array(sorted(found), dtype=np.int32).reshape(-1, 2)
 
 
 CASES: dict[str, Callable[[float], dict[str, np.ndarray]]] = {
@@ -141,7 +161,9 @@ def write(folder: Path, scale: float = 1.0) -> None:
         if not (folder / f"{name}.npz").exists():
             np.savez(folder / f"{name}.npz", **make(scale))
     if not (folder / "texts.txt").exists():
-        (folder / "texts.txt").write_text("\n".join(texts(scale)))
+        given, pairs = texts(scale)
+        np.save(folder / "near.npy", pairs)
+        (folder / "texts.txt").write_text("\n".join(given))
 
 
 if __name__ == "__main__":

@@ -201,44 +201,38 @@ def alpha(units: Array, values: Array, k: int, ordinal: bool) -> float:
     return float(1 - (whole - 1) * (pairs * distance).sum() / (totals @ distance @ totals))
 
 
-def near_duplicates(texts: list[str], width: int, threshold: float) -> Any:
-    """Pairs whose word n-grams have this Jaccard similarity, exactly: prefix filter, then verification."""
+def near_duplicates(texts: list[str], threshold: float) -> Any:
+    """Pairs whose word 3-grams have this Jaccard similarity, exactly: prefix filter, then verification, in polars."""
     import polars as pl
 
-    frame = pl.DataFrame({"words": [text.split() for text in texts]}).with_row_index("doc")
-    grams = (
-        frame.lazy()
-        .explode("words")
-        .with_columns(*(pl.col("words").shift(-k).over("doc").alias(f"w{k}") for k in range(1, width)))
-        .drop_nulls()
-        .select("doc", gram=pl.concat_str(["words", *(f"w{k}" for k in range(1, width))], separator=" ").hash())
-        .unique()
-        .collect()
-    )
-    often = grams.group_by("gram").len("df")
-    ranked = grams.join(often, on="gram").sort("doc", "df", "gram")
-    size = ranked.group_by("doc", maintain_order=True).len("size")
-    ranked = ranked.join(size, on="doc", maintain_order="left").with_columns(place=pl.int_range(pl.len()).over("doc"))
+    words = pl.DataFrame({"text": texts}).with_row_index("doc").select("doc", pl.col("text").str.split(" ").alias("w"))
+    each = words.explode("w").with_columns(pl.col("w").hash(0))
+    gram = pl.col("w") * 3 + pl.col("w").shift(-1) * 5 + pl.col("w").shift(-2) * 7
+    inside = pl.col("doc") == pl.col("doc").shift(-2)
+    grams = each.lazy().select("doc", gram=pl.when(inside).then(gram)).drop_nulls().unique().collect()
+    often = grams.group_by("gram").len("often")
+    sizes = grams.group_by("doc").len("size")
+    rows = grams.join(often, on="gram").join(sizes, on="doc").sort("doc", "often", "gram")
     # Two sets this alike share one of their first |x| - ceil(t |x|) + 1 grams in any fixed order.
-    prefix = ranked.filter(
-        (pl.col("df") > 1) & (pl.col("place") < pl.col("size") - (threshold * pl.col("size")).ceil() + 1)
-    )
+    place = pl.int_range(pl.len()).over("doc")
+    prefix = pl.col("size") - (pl.col("size") * threshold - 1e-9).ceil() + 1
+    head = rows.filter((place < prefix) & (pl.col("often") > 1)).select("doc", "gram", "size").lazy()
     candidates = (
-        prefix.select("gram", "doc", "size")
-        .join(prefix.select("gram", "doc", "size"), on="gram", suffix="_b")
+        head.join(head, on="gram", suffix="_b")
         .filter(
             (pl.col("doc") < pl.col("doc_b"))
-            & (pl.col("size") >= threshold * pl.col("size_b"))
-            & (pl.col("size_b") >= threshold * pl.col("size"))
+            & (pl.min_horizontal("size", "size_b") >= threshold * pl.max_horizontal("size", "size_b"))
         )
         .select("doc", "doc_b", "size", "size_b")
         .unique()
     )
-    shared = (
-        candidates.join(grams, on="doc")
-        .join(grams.rename({"doc": "doc_b"}), on=["doc_b", "gram"])
-        .group_by("doc", "doc_b", "size", "size_b")
-        .len("shared")
+    common = rows.filter(pl.col("often") > 1).select("doc", "gram").lazy()
+    return (
+        candidates.join(common, on="doc")
+        .join(common, left_on=["doc_b", "gram"], right_on=["doc", "gram"], how="semi")
+        .group_by("doc", "doc_b")
+        .agg(both=pl.len(), all=pl.col("size").first() + pl.col("size_b").first())
+        .filter(pl.col("both") >= threshold * (pl.col("all") - pl.col("both")) - 1e-9)
+        .select("doc", "doc_b")
+        .collect()
     )
-    union = pl.col("size").cast(pl.Int64) + pl.col("size_b") - pl.col("shared")
-    return shared.filter(pl.col("shared") / union >= threshold).select("doc", "doc_b")

@@ -92,6 +92,6 @@ def near_duplicates() -> Run:
     given = texts()
 
     def run() -> dict[str, Any]:
-        return recall_of(floor.near_duplicates(given, 3, 0.7).rows())
+        return recall_of(floor.near_duplicates(given, 0.7).rows())
 
     return run

@@ -30,12 +30,9 @@ def against_truth(strengths: Any, truth: Any) -> dict[str, Any]:
 
 
 def recall_of(found: Iterable[tuple[int, int]]) -> dict[str, Any]:
-    """Pairs held against all pairs whose word 3-grams are alike by 0.7 and more, computed once for the folder."""
+    """Pairs held against all pairs whose word 3-grams are alike by 0.7 and more, which `data.py` found by sets."""
     pairs = {(min(a, b), max(a, b)) for a, b in found}
-    known = FOLDER / "near.npy"
-    if not known.exists():
-        np.save(known, np.array(sorted(pairs), dtype=np.int32).reshape(-1, 2))
-    right = {(int(a), int(b)) for a, b in np.load(known)}
+    right = {(int(a), int(b)) for a, b in np.load(FOLDER / "near.npy")}
     return {
         "pairs": len(pairs),
         "recall": len(pairs & right) / max(len(right), 1),

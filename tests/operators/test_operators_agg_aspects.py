@@ -51,6 +51,12 @@ def test_a_direction_may_be_scaled_to_length_one() -> None:
             Direction(along=wrong)
 
 
+def test_an_aspect_that_nobody_spoke_of_is_named() -> None:
+    context = FakeContext()
+    assert consensus(Direction(along={"help": 1}), CANDIDATES, context) == []
+    assert context.said == ["nothing is said under help (there are: helpfulness, verbosity)"]
+
+
 def test_caps_cut_off_what_is_worth_nothing() -> None:  # E04
     rows = scored(a={"x": 5, "y": 1})
     assert made(consensus(Direction(along={"x": 1, "y": 1}, caps={"x": 3, "y": 2}), rows)) == {"a": 4}

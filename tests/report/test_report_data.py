@@ -396,3 +396,26 @@ def test_planted_faults_head_the_list(hand: Any) -> None:
     assert found[0]["sentence"].startswith("1 of 6 held-out prompts are trained on as well")
     assert "judge:first answers by position" in found[2]["sentence"]
     assert any("longer one in 100% of 30 pairs" in one["sentence"] for one in found)
+
+
+def test_odd_data_gives_an_answer_or_none(hand: Any) -> None:
+    """All ties, a single response, unanimous boards: no number is made up."""
+    hand.says("judge:x", hand.prompt("alone", "only one"), [3.0], protocol="score")
+    for place in range(12):
+        (a,), (b,) = hand.prompt(f"q{place}", "a", model="a"), hand.prompt(f"q{place}", "b!", model="b")
+        hand.says("judge:tie", [a, b], [0.5, 0.5])
+        hand.says("human:a", [a, b], [1.0, 0.0], source="human")
+        hand.says("judge:nothing", [a, b], None, status="unparsed")
+    found = analyse(hand.dataset())
+    people, judges = found["leaderboard"]
+    assert (people["by"], people["prior"]) == ("people", 1.0)
+    assert [one["undecided"] for one in people["models"]] == [True, True]
+    assert people["models"][0]["high"] < 20
+    assert [one["rank"] for one in judges["models"]] == [[1, 2], [1, 2]]
+    assert found["calibration"] is None
+    assert found["variation"] is None
+    assert {one["name"]: one["one_order"]["position"]["value"] for one in found["bias"]["by"]} == {
+        "human:a": None,
+        "judge:tie": None,
+    }
+    assert any(one["about"] == "flow" and "unusable" in one["sentence"] for one in found["problems"]["found"])

@@ -44,6 +44,10 @@ class Combined(WeightedAggregate, ScoredAggregate):
 
     def consensus(self, rows: pl.DataFrame, context: Context) -> pl.DataFrame:
         """See `ScoredAggregate.consensus`."""
+        there = set(rows["aspect"].drop_nulls().unique())
+        silent = [aspect for aspect in self.parts() if aspect not in there]
+        if there and silent:
+            context.log(f"nothing is said under {', '.join(silent)} (there are: {', '.join(sorted(there))})")
         rows = rows.filter(pl.col("protocol").is_in(ORDERING) & pl.col("aspect").is_in(list(self.parts())))
         rows = directed(rows, self.turned(), self.kind)
         protocol = pl.col("protocol").replace("measure", "score")
