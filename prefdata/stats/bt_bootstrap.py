@@ -32,7 +32,7 @@ from prefdata.stats.resampling import MOST_UNITS
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
-_BLOCK = 1 << 19
+_BLOCK = 1 << 16
 _ROUNDS = 40
 _TOLERANCE = 1e-8
 _SLOW = 0.7
@@ -159,17 +159,27 @@ def _drawn_cells(
     found = np.flatnonzero(whole)
     m, size = len(rows.first), len(whole)
     share = whole[found] / whole.sum()
-    few = m < 2 * len(found)
-    of = np.repeat(found, whole[found].astype(np.int64)) if few else found
+    of = np.repeat(found.astype(np.int32), whole[found].astype(np.int64))
     for start in range(0, resamples, width):
-        b = min(width, resamples - start)
-        out = np.zeros((b, size))
-        if few:  # hardly anything repeats: drawing rows is faster
-            for place in range(b):
-                out[place] = np.bincount(of[random.integers(0, m, m)], minlength=size)
-        else:
-            out[:, found] = random.multinomial(m, share, size=b)
-        yield out.reshape(b, 3, -1).transpose(1, 0, 2)
+        out = np.zeros((min(width, resamples - start), size))
+        for row in out:
+            if m < 2 * len(found):  # hardly anything repeats: drawing rows is faster
+                row[:] = np.bincount(of[random.integers(0, m, m)], minlength=size)
+            else:
+                row[found] = _multinomial(random, m, share)
+                row += np.bincount(of[random.integers(0, m, m - int(row.sum()))], minlength=size)
+        yield out.reshape(len(out), 3, -1).transpose(1, 0, 2)
+
+
+def _multinomial(random: np.random.Generator, m: int, share: FloatArray) -> IntArray:
+    """Counts of a little fewer than m rows: whatever the number is, these and the rest drawn by rows are multinomial.
+
+    Poisson counts given their sum are multinomial, and take a third of the time of NumPy's binomials one by one.
+    """
+    while True:
+        counts = random.poisson(share * (m - 3 * np.sqrt(m)))
+        if counts.sum() <= m:
+            return counts
 
 
 def _drawn_rows(
