@@ -10,8 +10,9 @@ import polars as pl
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from prefdata.errors import DataError
 from prefdata.operators.evidence import EVIDENCE, selected
-from prefdata.operators.relabel.pairs import PAIR_COLUMNS, gaps, measured, response_numbers
+from prefdata.operators.relabel.pairs import PAIR_COLUMNS, gaps, measured, require_numbers, response_numbers
 from prefdata.pipeline.registry import step
 from prefdata.pipeline.step import Context
 from prefdata.stats.confident import confident_pairs, out_of_fold
@@ -59,7 +60,13 @@ class Confident(WholePairMeasure):
         return self
 
     def measures(self, pairs: pl.DataFrame, tables: Mapping[str, pl.DataFrame], context: Context) -> list[pl.DataFrame]:
-        """Probability and error of each label."""
+        """Probability and error of each label.
+
+        Raises:
+            DataError: there are pairs, and nobody gave what the head is to see.
+        """
+        if not pairs.is_empty():
+            self._require(tables["annotations"])
         p = self._probability(pairs, tables["annotations"], context)
         found = confident_pairs(p)
         known = ~np.isnan(p)
@@ -77,6 +84,17 @@ class Confident(WholePairMeasure):
     @property
     def _source(self) -> str:
         return "embedding" if self.features == "vectors" else "rule"
+
+    def _require(self, annotations: pl.DataFrame) -> None:
+        if self.features == "given":
+            require_numbers(annotations, where=self.kind, aspects=[str(self.aspect)], annotators=[self.annotator])
+        elif self.features == "numbers":
+            require_numbers(annotations, where=self.kind, annotators=self.members, target="response")
+        elif selected(annotations, aspects=[VECTORS], annotators=[self.vectors]).is_empty():
+            raise DataError(
+                f"{self.kind}: no response has a vector by {self.vectors!r}; put judge.vectors with of: responses "
+                "before it, or take features: numbers"
+            )
 
     def _probability(self, pairs: pl.DataFrame, annotations: pl.DataFrame, context: Context) -> FloatArray:
         if self.features == "given":

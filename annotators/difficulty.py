@@ -45,7 +45,8 @@ class Difficulty(PairMeasure):
             )
         gap = aligned(pairs, found.select("preference_id", value="gap"))
         if unknown := int(np.isnan(gap).sum()):
-            context.log(f"{unknown:,} of {pairs.height:,} pairs have no scores by {self.scores!r}")
+            hint = "" if names else ": put judge.likelihood with mode: conditional, per: sum before this step"
+            context.log(f"{unknown:,} of {pairs.height:,} pairs have no scores by {self.scores!r}{hint}")
         rests = pairs.select("preference_id").join(
             found.select("preference_id", read=pl.format("{} {}", "gap", pl.col("annotation_ids").list.join(" "))),
             on="preference_id",

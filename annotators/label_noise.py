@@ -71,6 +71,8 @@ class LabelNoise(MarginMeasure):
 
     def measures(self, pairs: pl.DataFrame, tables: Mapping[str, pl.DataFrame], context: Context) -> list[pl.DataFrame]:
         """The measure, and for `posterior` a row for each annotator."""
+        if pairs.is_empty():
+            return []
         margins = self.margins(pairs, tables["annotations"])
         if unknown := int(np.isnan(margins).sum()):
             context.log(f"{unknown:,} of {pairs.height:,} pairs have no margin, and no measure")
@@ -99,7 +101,8 @@ class LabelNoise(MarginMeasure):
         if not fit.converged:
             context.log("the reliabilities had not come to their end when the estimate was stopped")
         for name, eta, low, high in zip(fit.annotators, fit.abilities, fit.ability_low, fit.ability_high, strict=True):
-            context.log(f"reliability of {name or 'labels without an annotator'}: {eta:.3f} [{low:.3f}, {high:.3f}]")
+            found = f"{eta:.3f} [{low:.3f}, {high:.3f}]" if np.isfinite(eta) else "unknown, for want of margins"
+            context.log(f"reliability of {name or 'labels without an annotator'}: {found}")
         self._keep(fit, context)
         about = self._about(fit, read)
         return [*made, about] if about.height else made
@@ -166,7 +169,15 @@ class LabelNoise(MarginMeasure):
         else:
             found = _repeats(annotations, self.repeated)
         if not found.n:
-            raise DataError(f"judge.label_noise: eps: {self.eps} finds nothing to estimate the flip rate from")
+            needs = {
+                "audit": f"no pair has been judged by {self.auditor!r} (auditor:)",
+                "repeats": f"nobody of {self.repeated!r} answered a question twice (repeated:)",
+            }
+            why = needs.get(self.eps, "no pair has a margin")
+            raise DataError(
+                f"judge.label_noise: eps: {self.eps} finds nothing to estimate the flip rate from: {why}. Give eps as "
+                "a number, or take another estimate"
+            )
         shown = "one half or more" if found.value is None else f"{found.value:.3f}"
         context.log(f"flip rate by {self.eps}: {shown} [{found.low:.3f}, {found.high:.3f}] from {found.n:,}")
         return found

@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from prefdata.operators.row_ids import array_of, json_of, json_text, row_ids
+from prefdata.operators.row_ids import annotation_ids, array_of, json_of, json_text
 from prefdata.schema import now
 
 SAID = {"id": pl.String(), "group_id": pl.String(), "prompt_id": pl.String(), "read": pl.String()}
@@ -49,15 +49,13 @@ def annotations_of(
         pl.when(valid).then(pl.lit("ok")).otherwise(pl.lit("abstain")).alias("status"),
     )
     said = {"target": target, "protocol": protocol, "annotator": annotator, "aspect": aspect}
-    ids = row_ids(
+    ids = annotation_ids(
         made,
-        "annotation",
-        json_of(pl.col("prompt_id")),
-        json_text(target),
-        json_of(pl.col("target_ids")),
-        *(json_text(said[name]) for name in ("protocol", "annotator", "aspect")),
-        json_text(0),
-        array_of(json_text(key), json_of(pl.col("read"))),
+        target=target,
+        annotator=annotator,
+        protocol=json_text(protocol),
+        aspect=json_text(aspect),
+        key=array_of(json_text(key), json_of(pl.col("read"))),
     )
     constant = {name: pl.lit(each) for name, each in {**said, "source": source, "created_at": now()}.items()}
     numbers = {"replicate": pl.lit(0, pl.Int32), "revision": pl.lit(1, pl.Int32)}

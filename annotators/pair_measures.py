@@ -13,7 +13,7 @@ from pydantic import Field
 
 from prefdata.errors import DataError
 from prefdata.operators.evidence import EVIDENCE
-from prefdata.operators.relabel.pairs import PAIR_COLUMNS, gaps, measured, response_numbers, with_ends
+from prefdata.operators.relabel.pairs import PAIR_COLUMNS, gaps, measured, require_numbers, response_numbers, with_ends
 from prefdata.pipeline.step import CONSENSUS, Context, Scope, TableStep
 from prefdata.schema import Row
 
@@ -106,11 +106,15 @@ class MarginMeasure(WholePairMeasure):
         """[n] the margin of each pair; NaN where there is none.
 
         Raises:
-            DataError: several annotators fit.
+            DataError: several annotators fit, or none does.
         """
+        if pairs.is_empty():
+            return np.zeros(0)
         if self.scores is None:
+            require_numbers(annotations, where=self.kind, aspects=[self.aspect], annotators=[self.annotator])
             found = measured(annotations, aspect=self.aspect, annotator=self.annotator, where=self.kind)
             return aligned(pairs, found.select(preference_id="target", value="value"))
+        require_numbers(annotations, where=self.kind, annotators=[self.scores], target="response", protocols=["score"])
         numbers = response_numbers(annotations, annotators=[self.scores])
         names = numbers["member"].unique().sort().to_list()
         if len(names) > 1:

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from prefdata.operators.relabel.pairs import gaps, response_numbers
+from prefdata.operators.relabel.pairs import gaps, require_numbers, response_numbers
 from prefdata.pipeline.registry import step
 from prefdata.pipeline.step import Context
 from prefdata.stats.denoise import reward_votes
@@ -41,6 +41,15 @@ class RewardVotes(WholePairMeasure):
 
     def measures(self, pairs: pl.DataFrame, tables: Mapping[str, pl.DataFrame], context: Context) -> list[pl.DataFrame]:
         """Strength, spread and agreement."""
+        if not pairs.is_empty():
+            require_numbers(
+                tables["annotations"],
+                where=self.kind,
+                aspects=self.aspects,
+                annotators=self.members,
+                target="response",
+                protocols=["score"],
+            )
         numbers = response_numbers(tables["annotations"], annotators=self.members, aspects=self.aspects)
         found = gaps(pairs, numbers)
         names = found["member"].unique().sort().to_list()

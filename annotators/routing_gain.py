@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from prefdata.errors import DataError
 from prefdata.operators.evidence import EVIDENCE, selected
-from prefdata.operators.relabel.pairs import PAIR_COLUMNS, measured
+from prefdata.operators.relabel.pairs import PAIR_COLUMNS, measured, require_numbers
 from prefdata.pipeline.registry import step
 from prefdata.pipeline.step import CONSENSUS, Context
 from prefdata.stats.routing import PerformanceModel, binned_features, given_model, performance_model
@@ -148,7 +148,13 @@ class RoutingGain(WholePairMeasure):
             np.maximum(better, worse),
         )
         numbers = dict(zip(LENGTHS, lengths, strict=True))
-        for name, one in self.measures_.items():
+        for name, one in self.measures_.items() if pairs.height else ():
+            require_numbers(
+                tables["annotations"],
+                where=f"{self.kind}, measures: {name}",
+                aspects=[one.aspect],
+                annotators=[one.annotator],
+            )
             found = measured(tables["annotations"], aspect=one.aspect, annotator=one.annotator, where=self.kind)
             numbers[name] = aligned(pairs, found.select(preference_id="target", value="value"))
         return numbers

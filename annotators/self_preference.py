@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from functools import partial
 from typing import ClassVar
@@ -15,6 +14,7 @@ from prefdata.pipeline.registry import step
 from prefdata.pipeline.step import Context, Group
 from prefdata.render import render
 from prefdata.schema import Row, Rows, annotation
+from prefdata.stats.logistic import sigmoid
 
 from .asking import completed, meta
 from .compare import Pairs, comparisons
@@ -122,14 +122,6 @@ def _verdict(row: Row, found: list[Outcome], beta: float, revision: int) -> Row:
         if status != "ok":
             return completed(row, status=status, scores=None, call_id=call_id, revision=revision)
     ratios = [ratio for _, _, ratio in found if ratio is not None]
-    first = logistic(beta * (ratios[0] - ratios[1]))
+    first = float(sigmoid(beta * (ratios[0] - ratios[1])))
     facts = meta(ratios=[finite(ratio) for ratio in ratios])
     return completed(row, status="ok", scores=[first, 1.0 - first], call_id=found[0][1], revision=revision, meta=facts)
-
-
-def logistic(x: float) -> float:
-    """1 / (1 + exp(-x)), for any x; of NaN it is NaN."""
-    if x >= 0:
-        return 1.0 / (1.0 + math.exp(-x))
-    grown = math.exp(x)  # NaN goes this way
-    return grown / (1.0 + grown)

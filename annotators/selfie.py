@@ -35,7 +35,9 @@ class Selfie(MarginMeasure):
         margins = self.margins(pairs, tables["annotations"])
         threshold = noise_threshold(margins, self.share)
         if threshold is None:
-            context.log(f"too few margins for a share of {self.share:g}: every label counts as sure")
+            known = int((~np.isnan(margins)).sum())
+            then = "every label that has one counts as sure" if known else "nothing is said of any label"
+            context.log(f"too few margins ({known}) for a share of {self.share:g}: {then}")
         sure = np.ones(len(margins)) if threshold is None else (margins >= threshold).astype(np.float64)
         values = np.where(np.isnan(margins), np.nan, sure)
         read = name_of_all(pairs.select("preference_id", "better"), margins)

@@ -65,6 +65,8 @@ class Spread(TableStep):
             for (aspect,), part in found.partition_by("aspect", as_dict=True, maintain_order=True).items()
         ]
         if not made:
+            who = ", ".join(map(repr, self.annotators)) or "anybody"
+            context.log(f"no ratings (protocol score) by {who}: nothing to measure (annotators:)")
             return {}
         context.log(f"{found['score'].null_count()} of {found.height} responses have one rating only")
         return {"annotations": pl.concat(made), "annotators": [{"annotator": "rule:spread"}]}

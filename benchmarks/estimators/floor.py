@@ -175,21 +175,30 @@ def compiled_dawid_skene(k: int) -> Any:
 
 
 def crowd_bradley_terry(winners: Array, losers: Array, annotators: Array, n: int, many: int) -> tuple[Array, Array]:
-    """Strengths and P(right) by EM: Newton with a bounded diagonal on soft labels, Beta(10, 1) on each P(right)."""
-    theta, eta = np.zeros(n), np.full(many, 0.9)
+    """Strengths and P(right) by EM, to the mode: Newton with a bounded diagonal on soft labels, Beta(10, 1) on logits.
+
+    Each sweep carries on four fifths of what the one before changed: without that it takes twice as many. (60 plain
+    sweeps are 2.4 standard errors away from the mode.)
+    """
+    theta, eta, change = np.zeros(n), np.full(many, 0.9), np.zeros(n)
     times = np.bincount(annotators, minlength=many)
-    for _ in range(60):
+    for sweep in range(1000):
         p = 1 / (1 + np.exp(theta[losers] - theta[winners]))
         e = eta[annotators]
-        likelihood = e * p + (1 - e) * (1 - p)
-        r = e * p / likelihood
-        eta = (np.bincount(annotators, r, many) + 9) / (times + 9)
-        gradient = np.bincount(winners, r - p, n) - np.bincount(losers, r - p, n)
+        r = e * p
+        r /= r + (1 - e) * (1 - p)
+        eta = (np.bincount(annotators, r, many) + 10) / (times + 11)
+        r -= p
         p0 = 1 / (1 + np.exp(-theta))
-        v = p * (1 - p)
-        curvature = np.bincount(winners, v, n) + np.bincount(losers, v, n) + p0 * (1 - p0)
-        step = np.clip((gradient + 0.5 * (1 - 2 * p0)) / curvature, -1, 1)
-        theta += step
+        if sweep % 10 == 0:
+            v = p * (1 - p)
+            curvature = np.bincount(winners, v, n) + np.bincount(losers, v, n) + p0 * (1 - p0)
+        gradient = np.bincount(winners, r, n) - np.bincount(losers, r, n) + 0.5 - p0
+        step = np.clip(gradient / curvature, -1, 1)
+        change = 0.8 * change + step
+        theta += change
+        if np.abs(step).max() < 2e-5:
+            break
     return theta - theta.mean(), eta
 
 

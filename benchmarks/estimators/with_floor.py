@@ -63,7 +63,7 @@ def dawid_skene() -> Run:
 
 
 def annotator_bradley_terry() -> Run:
-    """EM, 60 sweeps."""
+    """EM to the mode."""
     data = load("votes")
 
     def run() -> dict[str, Any]:

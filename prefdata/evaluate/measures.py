@@ -6,7 +6,6 @@ known; its log-probabilities are measured beside them: what a policy would rathe
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prefdata.stats.calibration import calibration
+from prefdata.stats.logistic import sigmoid
 from prefdata.stats.ranking import best_of_n, ideal_gap
 from prefdata.stats.resampling import Draws
 from prefdata.train.metrics import order
@@ -259,8 +259,7 @@ def _calibrated(lists: Sequence[Judged], edges: Edges, beta: float) -> dict[str,
     if not lists or lists[0].reward is None or not len(edges.judged):
         return None
     gaps = gaps_of(lists, edges, _RANKINGS["reward"])
-    stated = np.array([1 / (1 + math.exp(-min(max(gap, -700.0), 700.0))) for gap in gaps])
-    found = calibration(stated, edges.share, both_orders=True, resamples=0)
+    found = calibration(sigmoid(gaps), edges.share, both_orders=True, resamples=0)
     return {
         "brier": found.brier,
         "log_loss": found.log_loss,

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from prefdata.errors import DataError
 from prefdata.operators.row_ids import json_of, json_text, row_ids
 from prefdata.schema import canonical_json
+from prefdata.similarity.blocks import pairs_in_blocks
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
@@ -190,15 +191,7 @@ def lists_of(annotations: pl.DataFrame) -> Lists:
 def pairs_within(sizes: IntArray) -> tuple[IntArray, IntArray]:
     """All pairs of positions i < j within consecutive blocks of these sizes, block by block."""
     starts = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64) if len(sizes) else sizes
-    firsts, seconds = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
-    for size in np.unique(sizes[sizes > 1]).tolist():
-        i, j = np.triu_indices(size, 1)
-        blocks = starts[sizes == size][:, None]
-        firsts.append((blocks + i).ravel())
-        seconds.append((blocks + j).ravel())
-    first, second = np.concatenate(firsts), np.concatenate(seconds)
-    order = np.lexsort((second, first))
-    return first[order], second[order]
+    return pairs_in_blocks(starts, sizes)
 
 
 def compared(lists: Lists) -> tuple[IntArray, IntArray, FloatArray]:

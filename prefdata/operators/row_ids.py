@@ -39,3 +39,20 @@ def row_ids(rows: pl.DataFrame, kind: str, *parts: pl.Expr) -> pl.Series:
     """
     texts = rows.select(array_of(json_text(kind), *parts).cast(pl.Binary)).to_series()
     return pl.Series([blake2b(text, digest_size=16).hexdigest() for text in texts], dtype=pl.String)
+
+
+def annotation_ids(
+    rows: pl.DataFrame, *, target: str, annotator: str, key: pl.Expr, protocol: pl.Expr, aspect: pl.Expr
+) -> pl.Series:
+    """Ids of annotations, as `prefdata.schema.annotation` names them (replicate 0).
+
+    Args:
+        rows: with prompt_id, target_ids and what the expressions name.
+        target: what is annotated.
+        annotator: who says so.
+        key: what else was asked, as JSON.
+        protocol: as JSON.
+        aspect: as JSON.
+    """
+    about = (json_of(pl.col("prompt_id")), json_text(target), json_of(pl.col("target_ids")))
+    return row_ids(rows, "annotation", *about, protocol, json_text(annotator), aspect, json_text(0), key)

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from prefdata.errors import DataError
 from prefdata.operators.evidence import matching
-from prefdata.operators.row_ids import json_of, json_text, row_ids
+from prefdata.operators.row_ids import annotation_ids, json_text
 from prefdata.pipeline.registry import step
 from prefdata.pipeline.step import Context, Scope, TableStep
 from prefdata.schema import Row, make_id, now
@@ -81,15 +81,13 @@ class Split(TableStep):
             labels=pl.concat_list(name),
         )
         said = {"target": "prompt", "protocol": "label", "annotator": "rule:split", "aspect": "split"}
-        ids = row_ids(
+        ids = annotation_ids(
             made,
-            "annotation",
-            json_of(pl.col("prompt_id")),
-            json_text(said["target"]),
-            json_of(pl.col("target_ids")),
-            *(json_text(said[name]) for name in ("protocol", "annotator", "aspect")),
-            json_text(0),
-            json_text(key),
+            target=said["target"],
+            annotator=said["annotator"],
+            protocol=json_text(said["protocol"]),
+            aspect=json_text(said["aspect"]),
+            key=json_text(key),
         )
         context.log(f"{len(groups) - len(out)} groups to train on, {len(out)} held out")
         rest = {**said, "source": "rule", "status": "ok", "created_at": now()}

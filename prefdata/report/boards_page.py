@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from math import exp
-
 from prefdata.report.markup import Child, Html, join, tag
 from prefdata.report.numbers import Entry
 from prefdata.report.parts import DASH, count, forest, more, name, plural, table
 from prefdata.report.reading import percent
+from prefdata.stats.logistic import sigmoid
 
 MOST_LINES = 25
 
@@ -66,10 +65,14 @@ def _forest(one: Entry) -> Html:
                 name(m["model"]),
                 tag("span", f" group {m['group'] + 1}", class_="soft small") if one["groups"] > 1 else None,
             ),
-            _odds(m["value"]),
-            _odds(m["low"]),
-            _odds(m["high"]),
-            join(tag("b", percent(_odds(m["value"]))), " ", tag("span", _rank(m["rank"]), class_="soft small nowrap")),
+            float(sigmoid(m["value"])),
+            float(sigmoid(m["low"])),
+            float(sigmoid(m["high"])),
+            join(
+                tag("b", percent(float(sigmoid(m["value"])))),
+                " ",
+                tag("span", _rank(m["rank"]), class_="soft small nowrap"),
+            ),
         )
         for m in one["models"]
     ]
@@ -81,10 +84,6 @@ def _forest(one: Entry) -> Html:
     if len(rows) > MOST_LINES:
         shown.append(more(plural(len(rows) - MOST_LINES, "more model"), forest(rows[MOST_LINES:])))
     return tag("figure", shown, class_="card")
-
-
-def _odds(value: float) -> float:
-    return 1 / (1 + exp(-max(-50.0, min(50.0, value))))
 
 
 def _rank(ends: list[int]) -> str:

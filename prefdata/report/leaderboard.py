@@ -13,6 +13,7 @@ from prefdata.report.decided import CONSENSUS
 from prefdata.report.numbers import Entry, share
 from prefdata.report.verdicts import Verdicts
 from prefdata.stats import bradley_terry
+from prefdata.stats.components import components
 from prefdata.stats.estimate import normal_quantile
 from prefdata.stats.ranks import rank_sets
 
@@ -133,16 +134,9 @@ def _most_seen(games: pl.DataFrame, aspect: str, notes: list[str]) -> pl.DataFra
 
 def connected(met: NDArray[np.bool_]) -> NDArray[np.int64]:
     """[n] the group of each model that games connect, the largest group 0."""
-    n = len(met)
-    label = np.arange(n)
-    while True:
-        lowest = np.minimum(label, np.where(met, label[None, :], n).min(axis=1))
-        if (lowest == label).all():
-            break
-        label = lowest
-    _, place, sizes = np.unique(label, return_inverse=True, return_counts=True)
-    rank = np.argsort(np.argsort(-sizes, kind="stable"))
-    return np.asarray(rank[place], dtype=np.int64)
+    part = components(len(met), *np.nonzero(met))
+    rank = np.argsort(np.argsort(-np.bincount(part), kind="stable"))
+    return np.asarray(rank[part], dtype=np.int64)
 
 
 def _rated(

@@ -15,7 +15,8 @@ from prefdata.errors import DataError
 from prefdata.operators.vectors import VECTOR, read_vectors
 from prefdata.report.decided import Decided, texts_of
 from prefdata.report.numbers import Entry, share
-from prefdata.report.probes import Array, Ints, auc, folds_of, out_of_fold, surface, words
+from prefdata.report.probes import FOLDS, Array, Ints, auc, held_out_logits, surface, words
+from prefdata.stats.confident import folds_of
 
 MOST_PROBED = 2_000
 """Pairs that probes read."""
@@ -61,12 +62,12 @@ def separability(view: Mapping[str, pl.LazyFrame], found: Decided, notes: list[s
         return None
     read = rows["text_a"].to_list() + rows["text_b"].to_list()
     both, chosen = np.concatenate([groups, groups]), np.repeat([1.0, 0.0], rows.height)
-    folds = folds_of(both)
+    folds = folds_of(both, FOLDS)
     flat = surface(read)
     scores = {
         "embedding": _by_vectors(view, rows, chosen, folds, notes),
-        "surface": out_of_fold(flat, chosen, folds),
-        "text": out_of_fold(words(read), chosen, folds),
+        "surface": held_out_logits(flat, chosen, folds),
+        "text": held_out_logits(words(read), chosen, folds),
         "model": _by_model(rows, chosen, folds),
     }
     made: Entry = {
@@ -135,7 +136,7 @@ def _by_vectors(
     if not all(one in place for one in ids):
         notes.append("The probe of vectors was left out: some responses have none.")
         return None
-    return out_of_fold(np.asarray(vectors, dtype=np.float64)[[place[one] for one in ids]], chosen, folds)
+    return held_out_logits(np.asarray(vectors, dtype=np.float64)[[place[one] for one in ids]], chosen, folds)
 
 
 def _measured(scores: Array, groups: Ints) -> Entry:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from prefdata.similarity.hashing import IntArray
+from prefdata.stats.components import components
 
 
 @dataclass(frozen=True)
@@ -41,26 +42,13 @@ class Clusters:
 
 
 def clustered(count: int, left: IntArray, right: IntArray) -> Clusters:
-    """The connected components of so many documents, by union over pairs.
-
-    Each round hangs the larger root of a pair under the smaller one and shortens all paths; no result depends on the
-    order of the pairs.
+    """What pairs connect of so many documents; no result depends on the order of the pairs.
 
     Args:
         count: how many documents.
         left: one of each pair.
         right: the other one.
     """
-    labels = np.arange(count, dtype=np.int64)
-    a, b = np.asarray(left, dtype=np.int64), np.asarray(right, dtype=np.int64)
-    while len(a):
-        low, high = np.minimum(labels[a], labels[b]), np.maximum(labels[a], labels[b])
-        open_ = low != high
-        if not open_.any():
-            break
-        a, b = a[open_], b[open_]
-        np.minimum.at(labels, high[open_], low[open_])
-        while (shorter := labels[labels]).tobytes() != labels.tobytes():
-            labels = shorter
-    sizes = np.bincount(labels, minlength=count)[labels] if count else labels
-    return Clusters(labels, sizes.astype(np.int64))
+    part = components(count, left, right)
+    _, least = np.unique(part, return_index=True)
+    return Clusters(least[part].astype(np.int64), np.bincount(part)[part].astype(np.int64))

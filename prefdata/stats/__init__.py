@@ -2,6 +2,33 @@
 
 What cannot be computed from what was given (an agreement without variation, a correlation with a constant) is None,
 never a number that looks like a result. Arguments that make no sense raise ValueError with a sentence.
+
+Where what lies; the first module of a row has the public function, the others are its parts.
+
+===============================================  =======================================================================
+strengths from comparisons                       bradley_terry, comparisons (checked, counted into cells), bt_outcomes
+                                                 (models of ties), bt_newton, bt_sparse, bt_existence, bt_covariance,
+                                                 bt_bootstrap, bt_batch (many small problems); elo; style (covariates)
+strengths from rankings                          plackett_luce, ballots, ranking_stages; mallows
+strengths, and what each annotator is worth      annotator_bradley_terry, annotator_fit, annotator_likelihood,
+                                                 annotator_posterior
+people, judges and reward models in one          joint, joint_prepare, joint_data, joint_likelihood, joint_fit,
+                                                 joint_settle, joint_newton, joint_curvature, joint_strengths
+true labels, and what each annotator is worth    dawid_skene (one coin too), glad, mace; crowd (votes as codes, the
+                                                 result, the majority), crowd_em
+elections, orders, cycles                        voting, minimax, ranks (of estimates), hodge, cycles,
+                                                 general_preference
+agreement                                        agreement (two), alpha and ratings (many), chance, concordance,
+                                                 correlation
+probabilities that come true                     calibration
+win rates, length                                win_rate, length_controlled, length_sensitivity
+doubtful labels                                  label_noise, denoise, confident, displacement
+rankings against numbers, metrics                ranking, metric_correlation
+whom to ask, when to stop                        routing, stopping
+simulated annotators                             simulate, simulated
+shared by all                                    estimate (what is returned), intervals, resampling, checking,
+                                                 coding, components, logistic (sigmoid, log_sigmoid), logistic_sparse
+===============================================  =======================================================================
 """
 
 from __future__ import annotations

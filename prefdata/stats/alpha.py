@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from prefdata.stats.checking import checked_count
 from prefdata.stats.coding import FloatArray, IntArray
 from prefdata.stats.estimate import Agreement
-from prefdata.stats.intervals import check_confidence, percentile_interval
+from prefdata.stats.intervals import agreement_interval, check_confidence, percentile_interval
 from prefdata.stats.ratings import Counts, Level, Ratings, ratings_of
 
 _BLOCK = 1 << 22
@@ -63,18 +64,26 @@ def krippendorff_alpha(
             needed, one rater's two values for one unit, a unit in two clusters, or a confidence outside (0, 1).
     """
     check_confidence(confidence)
+    resamples = checked_count(resamples, "resamples")
     given = ratings_of(units, raters, values, clusters, level)
     if given is None:
         return Agreement(None, None, None, 0, None)
     counts = Counts.of(given)
     if counts is not None and not resamples:
         return _of_counts(counts, level)
-    patterns = _patterns(given, level)
+    of_counts = counts is not None and given.cluster is None and _packable(counts)
+    patterns = _counted(counts, level) if counts is not None and of_counts else _patterns(given, level)
     if patterns is None:
         return Agreement(None, None, None, 0, None)
     point = _point(patterns)
     drawn = None if point is None or not resamples else _resampled(patterns, resamples, seed)
     ends = None if drawn is None else percentile_interval(drawn[~np.isnan(drawn)], resamples, confidence)
+    if point is not None:
+        times, drawn_from = np.bincount(patterns.pattern, minlength=len(patterns.m)), len(patterns.pattern)
+        if patterns.cluster is not None:
+            drawn_from = int(patterns.cluster.max()) + 1
+        shares = np.bincount(patterns.code, weights=times[patterns.rows])
+        ends = agreement_interval(ends, point, shares, drawn_from, confidence)
     low, high = ends or (None, None)
     return Agreement(point, low, high, len(patterns.pattern), _percent(patterns))
 
@@ -208,6 +217,48 @@ class _Given:
         return 1 - (float(totals.sum()) - 1) * float((weights * within).sum()) / expected
 
 
+def _packable(table: Counts) -> bool:
+    """Whether the counts of a unit fit into one number."""
+    return _bits(table) * len(table.scale) <= 62
+
+
+def _bits(table: Counts) -> int:
+    return max(int(table.counts.max()).bit_length(), 1)
+
+
+def _counted(table: Counts, level: Level) -> _Given | None:
+    """As `_patterns`, in their order too, from counts that are packable: the units are sorted as one number each."""
+    bits, size = _bits(table), len(table.scale)
+    key = np.zeros(len(table.counts), dtype=np.int64)
+    for column in table.counts.T:
+        key <<= bits
+        key |= column
+    key.sort()
+    starts = np.concatenate([[0], np.flatnonzero(key[1:] != key[:-1]) + 1])
+    different, times = key[starts], np.diff(np.concatenate([starts, [len(key)]]))
+    del key
+    counts = (different[:, None] >> (bits * np.arange(size)[::-1])) & ((1 << bits) - 1)
+    m = counts.sum(axis=1)
+    order = np.lexsort((-different, m))
+    order = order[m[order] > 1]
+    if not len(order):
+        return None
+    counts, m, times, made = counts[order], m[order], times[order], np.arange(len(order))
+    return _Given(
+        level=level,
+        scale=_centred(table.scale, level),
+        rows=np.repeat(made, m),
+        code=np.repeat(np.tile(np.arange(size), len(order)), counts.ravel()),
+        m=m,
+        pattern=np.repeat(made, times),
+        cluster=None,
+    )
+
+
+def _centred(scale: FloatArray, level: Level) -> FloatArray:
+    return scale - scale.mean() if level == "interval" else scale  # squares of large numbers cost digits
+
+
 def _patterns(given: Ratings, level: Level) -> _Given | None:
     """The units with two values or more, by patterns."""
     unit, code, cluster, scale = given.unit, given.code, given.cluster, given.scale
@@ -236,10 +287,9 @@ def _patterns(given: Ratings, level: Level) -> _Given | None:
         values.append(different.ravel())
         m.append(np.full(len(different), size))
         made += len(different)
-    place = scale - scale.mean() if level == "interval" else scale  # squares of large numbers cost digits
     return _Given(
         level=level,
-        scale=place,
+        scale=_centred(scale, level),
         rows=np.concatenate(rows).astype(np.int64),
         code=np.concatenate(values).astype(np.int64),
         m=np.concatenate(m).astype(np.int64),

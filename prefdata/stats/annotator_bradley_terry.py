@@ -12,7 +12,9 @@ from numpy.typing import ArrayLike
 from prefdata.stats.annotator_fit import CLOSE, Place, fit
 from prefdata.stats.annotator_likelihood import Kind, Priors, probability
 from prefdata.stats.annotator_posterior import Posterior
+from prefdata.stats.checking import checked_count, checked_weights
 from prefdata.stats.coding import FloatArray, IntArray
+from prefdata.stats.components import components
 from prefdata.stats.crowd import Column, coded
 from prefdata.stats.estimate import Estimate, normal_quantile
 from prefdata.stats.logistic import sigmoid
@@ -167,7 +169,7 @@ def annotator_bradley_terry(
         ValueError: arrays of different lengths, an index, weight, probability or position out of range, a contestant
             against itself, no comparisons, or a prior that is not positive.
     """
-    z = normal_quantile(confidence)
+    z, most = normal_quantile(confidence), checked_count(most, "most", 1)
     names, posterior = _rows(winners, losers, annotators, p, weights, position, n, model, prior, abilities)
     estimated = ability_prior == "estimate", position_prior == "estimate"
     beliefs = DEFAULT_PRIORS[model] if ability_prior is None or isinstance(ability_prior, str) else ability_prior
@@ -177,7 +179,8 @@ def annotator_bradley_terry(
     if model != "discrimination" and not beliefs[0] > 0:
         raise ValueError(f"the counts of a Beta prior must be positive; they are {beliefs}")
     posterior = replace(posterior, priors=Priors(prior, (float(beliefs[0]), float(beliefs[1])), float(spread)))
-    place = fit(posterior, estimated, intervals and posterior.n <= MOST_DENSE, most)
+    dense = posterior.n <= MOST_DENSE
+    place = fit(posterior, estimated, intervals and dense, most, dense)
     return _result(names, place, z, confidence)
 
 
@@ -220,13 +223,8 @@ def _log_likelihood(posterior: Posterior, x: FloatArray) -> float:
 
 
 def _components(posterior: Posterior) -> IntArray:
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
     told = posterior.weight > 0
-    ends = posterior.winner[told], posterior.loser[told]
-    graph = coo_array((np.ones(int(told.sum())), ends), shape=(posterior.n, posterior.n))
-    return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)
+    return components(posterior.n, posterior.winner[told], posterior.loser[told])
 
 
 def _rows(
@@ -250,14 +248,14 @@ def _rows(
     if not (len(a) == len(b) == len(annotators)) or not len(a):
         raise ValueError(f"each comparison has a winner, a loser and an annotator; there are {len(a)}, {len(b)} "
                          f"and {len(annotators)}")  # fmt: skip
-    size = n if n is not None else int(max(a.max(), b.max())) + 1
+    size = checked_count(n, "n") if n is not None else int(max(a.max(), b.max())) + 1
     if min(a.min(), b.min()) < 0 or max(a.max(), b.max()) >= size:
         raise ValueError(f"winners and losers must lie in [0, {size})")
     if (a == b).any():
         raise ValueError(f"comparison {int(np.argmax(a == b))} is of a contestant with itself")
     by, names = coded(annotators, "annotator")
     y = _column(p, len(a), "p", 0, 1)
-    w = _column(weights, len(a), "a weight", 0, np.inf)
+    w = checked_weights(weights, len(a), "comparisons")
     side = None if position is None else _column(position, len(a), "a position", -1, 1)
     if side is not None and not side.any():
         side = None

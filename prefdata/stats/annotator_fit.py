@@ -27,9 +27,17 @@ class Place:
     found: Information | None
 
 
-def fit(posterior: Posterior, estimated: tuple[bool, bool], exact: bool, most: int) -> Place:
-    """Where the posterior, with priors that may follow from it, has its mode."""
-    close = 0.1 if exact else CLOSE / 10
+def fit(posterior: Posterior, estimated: tuple[bool, bool], exact: bool, most: int, dense: bool = True) -> Place:
+    """Where the posterior, with priors that may follow from it, has its mode.
+
+    Args:
+        posterior: what is to be fitted.
+        estimated: which of its priors, of abilities and of positions, are taken from the annotators.
+        exact: with the annotators integrated out; else the mode of everything at once.
+        most: iterations at most.
+        dense: whether the information may be made and inverted. Steps without it take ten times as many evaluations.
+    """
+    close = 0.1 if dense else CLOSE / 10
     x, used = climb(posterior, posterior.start(), most, close)
     place = Place(posterior, x, np.inf, used, None)
     for turn in range(1 + _ROUNDS * any(estimated)):
@@ -39,12 +47,23 @@ def fit(posterior: Posterior, estimated: tuple[bool, bool], exact: bool, most: i
         if exact:
             place = _newton(posterior, place, most, 0.02 if any(estimated) else CLOSE)
         else:
-            x, used = (place.x, 0) if not turn else climb(posterior, place.x, most, close)
-            place = Place(posterior, x, _left(posterior, x), place.used + used, None)
+            place = _of_everything(posterior, place, most, dense)
         after = posterior.priors
         if turn and np.allclose([*before.ability, before.position], [*after.ability, after.position], 0.03, 1e-3):
             break
     return _newton(posterior, place, most, CLOSE) if exact and any(estimated) else place
+
+
+def _of_everything(posterior: Posterior, place: Place, most: int, dense: bool) -> Place:
+    """The mode of strengths and annotators together, from near it; by L-BFGS where Newton does not get there."""
+    x, used = place.x, place.used
+    if dense:
+        found = _newton(posterior, replace(place, found=None), most, CLOSE, integrate=False)
+        if found.left < CLOSE:
+            return replace(found, posterior=posterior, found=None)
+        x, used = found.x, found.used
+    x, more = climb(posterior, x, most, CLOSE / 10)
+    return Place(posterior, x, _left(posterior, x), used + more, None)
 
 
 def climb(posterior: Posterior, x: FloatArray, most: int, close: float = 1e-2) -> tuple[FloatArray, int]:
@@ -62,11 +81,12 @@ def climb(posterior: Posterior, x: FloatArray, most: int, close: float = 1e-2) -
     return found.x * scale, int(found.nfev)
 
 
-def _newton(posterior: Posterior, place: Place, most: int, close: float) -> Place:
+def _newton(posterior: Posterior, place: Place, most: int, close: float, integrate: bool = True) -> Place:
     """From near a maximum of everything to the mode of the strengths with the annotators integrated out (Laplace).
 
     The annotators stay at their modes given the strengths: there their own curvature is what Laplace's method needs.
-    The information is taken anew where its steps no longer shrink the slope, and at the end where it is old.
+    The information is taken anew where its steps no longer shrink the slope, and at the end where it is old. Unless
+    `integrate`, it goes to the maximum of everything itself.
     """
     x, found, used, age = place.x, place.found, place.used, np.inf
     best = Place(posterior, x, np.inf, used, None)
@@ -89,7 +109,7 @@ def _newton(posterior: Posterior, place: Place, most: int, close: float) -> Plac
         before = left
         if last == np.inf or left < max(0.2 * last, 0.5 * close):
             # What the annotators' own curvature adds changes slowly and costs ten gradients: not every time.
-            held, bend = bend, _bend(posterior, x)
+            held, bend = bend, _bend(posterior, x) if integrate else bend
             left = _size(posterior, gradient, bend, found, scale)
             if left < best.left:
                 best = Place(posterior, x, left, used, found)
@@ -102,7 +122,7 @@ def _newton(posterior: Posterior, place: Place, most: int, close: float) -> Plac
         x = x + step * min(1.0, 0.7 / float(np.abs(step).max()))
     if best.found is None:
         return replace(best, left=_left(posterior, best.x), used=used)
-    if age > 0.05 and close <= CLOSE:
+    if age > 0.05 and close <= CLOSE and integrate:
         try:
             found = posterior.information(best.x)
         except np.linalg.LinAlgError:
@@ -130,12 +150,14 @@ def _size(
     posterior: Posterior, gradient: FloatArray, bend: FloatArray, found: Information | None, scale: FloatArray
 ) -> float:
     wanted = gradient if found is None else _wanted(posterior, gradient, bend, found)
-    return float(np.abs(wanted / scale).max())
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float(np.abs(wanted / scale).max())
 
 
 def _left(posterior: Posterior, x: FloatArray) -> float:
     _, gradient = posterior.value(x)
-    return float(np.abs(gradient / np.sqrt(posterior.diagonal(x))).max())
+    with np.errstate(divide="ignore", invalid="ignore"):  # where weights leave no curvature nothing has converged
+        return float(np.abs(gradient / np.sqrt(posterior.diagonal(x))).max())
 
 
 def _estimated(posterior: Posterior, x: FloatArray, abilities: bool, positions: bool) -> Priors:

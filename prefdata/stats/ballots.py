@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from prefdata.stats.checking import checked_count, checked_weights
 from prefdata.stats.coding import FloatArray, IntArray
 
 Rankings = Sequence[Sequence[Any]] | NDArray[Any]
@@ -64,11 +65,9 @@ def ballots(
     """
     found = list(_shapes(rankings))
     count = sum(len(rows) for _, _, rows in found)
-    given = np.ones(count) if weights is None else np.asarray(weights, dtype=np.float64)
-    if given.shape != (count,) or not ((given >= 0) & np.isfinite(given)).all():
-        raise ValueError(f"there must be one finite weight, not negative, for each of the {count} rankings")
+    given = checked_weights(weights, count, "rankings")
     highest = max((int(members.max(initial=-1)) for _, members, _ in found), default=-1)
-    size = highest + 1 if n is None else n
+    size = highest + 1 if n is None else checked_count(n, "n")
     if size < 1:
         raise ValueError("there is nobody to rank: no ranking was given, and no n")
     made = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from prefdata.stats.checking import check_magnitude
 from prefdata.stats.logistic import sigmoid
 
 FloatArray = NDArray[np.float64]
@@ -26,7 +27,18 @@ def bradley_terry_batch(wins: FloatArray, *, prior: float = DEFAULT_PRIOR) -> tu
 
     Returns:
         strengths [b, n] with sum zero, their covariance [b, n, n] (inverse information), converged [b].
+
+    Raises:
+        ValueError: no square tables, a number that is negative, missing or infinite, or a prior out of range.
     """
+    wins = np.asarray(wins, dtype=np.float64)
+    if wins.ndim != 3 or wins.shape[1] != wins.shape[2] or not wins.shape[1]:
+        raise ValueError(f"tables of wins have a row and a column for each contestant; they are {wins.shape}")
+    if not ((wins >= 0) & np.isfinite(wins)).all():
+        raise ValueError("a table of wins holds finite numbers that are not negative")
+    if not (prior >= 0 and np.isfinite(prior)):
+        raise ValueError(f"the prior must be finite and not negative; it is {prior}")
+    check_magnitude(wins, "a number of wins")
     count, n = wins.shape[0], wins.shape[1]
     wins = np.where(np.eye(n, dtype=bool), 0.0, wins)
     games = wins + wins.transpose(0, 2, 1)

@@ -23,6 +23,7 @@ from prefdata.stats.bt_existence import Existence, existence
 from prefdata.stats.bt_newton import Dense, Penalty, Point, newton
 from prefdata.stats.bt_outcomes import Outcomes
 from prefdata.stats.bt_sparse import SPARSE_TOLERANCE, Builder
+from prefdata.stats.checking import checked_count
 from prefdata.stats.comparisons import Cells, FloatArray, IntArray, Rows, cells_of, checked_rows, place_of_rows
 from prefdata.stats.estimate import Estimate, Estimates
 from prefdata.stats.intervals import check_confidence
@@ -127,8 +128,7 @@ def bradley_terry_bootstrap(
     """
     check_confidence(confidence)
     check_options(prior, ridge, covariate_ridge, ties, method)
-    if resamples < 1:
-        raise ValueError(f"resamples must be at least 1; they are {resamples}")
+    resamples = checked_count(resamples, "resamples", 1)
     rows, used = without_zeros(checked_rows(winners, losers, weights, p, n, covariates, clusters))
     cells = cells_of(rows)
     by_rows = rows.weights is not None or rows.clusters is not None or cells.soft is not None
@@ -177,7 +177,7 @@ def _multinomial(random: np.random.Generator, m: int, share: FloatArray) -> IntA
     Poisson counts given their sum are multinomial, and take a third of the time of NumPy's binomials one by one.
     """
     while True:
-        counts = random.poisson(share * (m - 3 * np.sqrt(m)))
+        counts: IntArray = random.poisson(share * max(m - 3 * np.sqrt(m), 0.0)).astype(np.int64, copy=False)
         if counts.sum() <= m:
             return counts
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prefdata.stats.comparisons import Cells
+from prefdata.stats.components import components
 
 IntArray = NDArray[np.int64]
 
@@ -73,24 +74,18 @@ def existence(cells: Cells, ties: str = "half") -> Existence:
     |s_i - s_j| <= 1 for each tie, that is iff no cycle has more wins than ties (derived; a system of difference
     constraints).
     """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
     n = cells.n
     forth, back = cells.win + cells.tie > 0, cells.loss + cells.tie > 0
     sources = np.concatenate([cells.first[forth], cells.second[back]])
     targets = np.concatenate([cells.second[forth], cells.first[back]])
     if len(sources) > n * n:  # cells of covariates: each pair once is enough
         sources, targets = np.divmod(np.flatnonzero(np.bincount(sources * n + targets)), n)
-    edges = coo_array((np.ones(len(sources)), (sources, targets)), shape=(n, n)).tocsr()
-    _, strong = connected_components(edges, directed=True, connection="strong")
-    _, weak = connected_components(edges, directed=False)
     lost, won = np.ones(n, dtype=bool), np.ones(n, dtype=bool)
     lost[targets], won[sources] = False, False
     unplayed = lost & won
     return Existence(
-        _in_order(strong),
-        _in_order(weak),
+        components(n, sources, targets, strong=True),
+        components(n, sources, targets),
         np.flatnonzero(unplayed),
         np.flatnonzero(lost & ~unplayed),
         np.flatnonzero(won & ~unplayed),
@@ -101,15 +96,12 @@ def existence(cells: Cells, ties: str = "half") -> Existence:
 def _bounded(cells: Cells) -> bool:
     """Whether some cycle has more wins than ties."""
     from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import NegativeCycleError, bellman_ford, connected_components
+    from scipy.sparse.csgraph import NegativeCycleError, bellman_ford
 
     n = cells.n
     won, lost, tied = cells.win > 0, cells.loss > 0, cells.tie > 0
     a, b = cells.first, cells.second
-    beat = coo_array(
-        (np.ones(int(won.sum() + lost.sum())), (np.r_[a[won], b[lost]], np.r_[b[won], a[lost]])), shape=(n, n)
-    ).tocsr()
-    if connected_components(beat, directed=True, connection="strong")[0] < n:
+    if components(n, np.r_[a[won], b[lost]], np.r_[b[won], a[lost]], strong=True).max(initial=-1) + 1 < n:
         return True  # a cycle of wins alone
     # Wins have no cycle, so no pair has wins in both directions. A constraint s_v - s_u <= c is an edge u -> v of
     # length c; a pair with both wins and ties must be exactly 1 apart, which takes an edge each way.
@@ -131,12 +123,6 @@ def _bounded(cells: Cells) -> bool:
     except NegativeCycleError:
         return True
     return False
-
-
-def _in_order(component: NDArray[np.integer]) -> IntArray:
-    """Numbers of components in the order of their first members."""
-    _, first, inverse = np.unique(component, return_index=True, return_inverse=True)
-    return np.argsort(np.argsort(first))[inverse].astype(np.int64)
 
 
 def _numbers(which: IntArray) -> str:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from prefdata.stats.checking import check_magnitude, checked_count
 from prefdata.stats.estimate import Estimate
 from prefdata.stats.intervals import check_confidence
 from prefdata.stats.logistic import log_sigmoid, logistic
@@ -95,8 +96,9 @@ def calibration(
     check_confidence(confidence)
     said, came = _checked(stated, outcome)
     n = len(said)
-    if bins < 1:
-        raise ValueError(f"there must be one bin at least, not {bins}")
+    bins, resamples = checked_count(bins, "bins", 1), checked_count(resamples, "resamples")
+    if equal not in ("width", "mass"):
+        raise ValueError(f"bins are of equal width or mass, not of equal {equal!r}")
     of = np.arange(n) if units is None else np.asarray(units)
     if of.shape != said.shape:
         raise ValueError(f"each of the {n} statements needs its unit; there are {of.shape}")
@@ -152,6 +154,8 @@ def temperature(margins: ArrayLike, outcome: ArrayLike, weights: ArrayLike | Non
             temperature is 0).
     """
     x = np.asarray(margins, dtype=np.float64)
+    if x.ndim != 1:
+        raise ValueError(f"one list of margins is needed, not an array of shape {x.shape}")
     fit = logistic(x[:, None], outcome, weights)
     slope, low, high = float(fit.values[0]), float(fit.low[0]), float(fit.high[0])
     if slope <= 0:
@@ -233,4 +237,5 @@ def _checked(stated: ArrayLike, outcome: ArrayLike, *, probabilities: bool = Tru
         raise ValueError("probabilities and outcomes lie from 0 to 1")
     if not np.isfinite(said).all():
         raise ValueError("a statement is missing or infinite: leave such rows out first")
+    check_magnitude(said, "a statement")
     return said, came

@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from prefdata.stats.checking import checked_count
 from prefdata.stats.coding import FloatArray, codes
 from prefdata.stats.estimate import Agreement
+from prefdata.stats.intervals import agreement_interval, check_confidence
 from prefdata.stats.ratings import Counts, Ratings, ratings_of
 from prefdata.stats.resampling import Draws
 
@@ -108,6 +110,8 @@ def _beyond_chance(
     by_chance: Any,
 ) -> Agreement:
     confidence, resamples, seed = drawing
+    check_confidence(confidence)
+    resamples = checked_count(resamples, "resamples")
     given = ratings_of(units, raters, values, clusters, "nominal")
     if given is None:
         return Agreement(None, None, None, 0, None)
@@ -128,6 +132,7 @@ def _beyond_chance(
     value = float(_value(whole[None], by_chance)[0])
     n, percent = int(paired.sum()), float(equal[paired].mean()) if paired.any() else None
     ends = draws.interval(_value(drawn, by_chance), confidence) if resamples and value == value else None
+    ends = agreement_interval(ends, value, whole[3:], draws.n_units, confidence)
     low, high = ends or (None, None)
     return Agreement(None if value != value else value, low, high, n, percent)
 

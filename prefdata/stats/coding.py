@@ -47,8 +47,8 @@ def small_codes(values: Sequence[Any] | NDArray[Any]) -> tuple[IntArray, Any]:
         values: anything that can be told apart.
 
     Returns:
-        [n] int32 where that is enough, and the known values: of numbers ascending, else in the order of first
-        occurrence.
+        [n] whole numbers (narrow ones that are numbers from 0 already come back as they are, others as int32 where
+        that is enough), and the known values: of numbers ascending, else in the order of first occurrence.
     """
     if not (isinstance(values, np.ndarray) and values.dtype.kind in "iufb"):
         made, _ = codes(list(values))
@@ -61,18 +61,31 @@ def small_codes(values: Sequence[Any] | NDArray[Any]) -> tuple[IntArray, Any]:
     if numbers.dtype.kind in "iub" and len(numbers):
         low, high = int(numbers.min()), int(numbers.max())
         if high - low < 4 * len(numbers) + 1000:
-            small: Any = np.int32 if high - low < 2**31 - 1 else np.int64
-            place = numbers if low == 0 and numbers.dtype == small else numbers.astype(small) - small(low)
-            there = np.zeros(high - low + 1, dtype=bool)
-            there[place] = True
-            known = np.flatnonzero(there)
-            if len(known) == len(there):
-                return place, (known + low).astype(values.dtype)
-            return (np.cumsum(there, dtype=small)[place] - small(1)), (known + low).astype(values.dtype)
+            return _placed(numbers, low, high, values.dtype)
     known, inverse = np.unique(values, return_inverse=True)
     return inverse, known
 
 
+def _placed(numbers: NDArray[Any], low: int, high: int, kind: Any) -> tuple[IntArray, Any]:
+    """Numbers from 0 for whole numbers from `low` to `high`, and those that occur."""
+    small: Any = np.int32 if high - low < 2**31 - 1 else np.int64
+    there = np.zeros(high - low + 1, dtype=bool)
+    # NumPy makes indices of 64 bits of all others: of a part only, not of ten million rows.
+    parts = [slice(start, start + _PART) for start in range(0, len(numbers), _PART)]
+    for part in parts:
+        there[numbers[part].astype(np.int64) - low] = True
+    known = np.flatnonzero(there)
+    full = len(known) == len(there)
+    if full and low == 0 and numbers.dtype.kind in "iu" and numbers.dtype.itemsize <= np.dtype(small).itemsize:
+        return numbers, known.astype(kind)
+    table = np.cumsum(there, dtype=small) - small(1)
+    place = np.empty(len(numbers), dtype=small)
+    for part in parts:
+        place[part] = table[numbers[part].astype(np.int64) - low]
+    return place, (known + low).astype(kind)
+
+
+_PART = 1 << 16
 _SLOTS = 1 << 22
 _NEIGHBOURS = 16
 
@@ -86,12 +99,17 @@ def repeated(first: IntArray, second: IntArray) -> bool:
     """
     if len(first) < 2:
         return False
-    ahead = first[1:] != first[:-1]
-    if (first[1:] >= first[:-1]).all():  # rows of one number stand together: only neighbours can be equal
-        ends = np.flatnonzero(ahead)
-        longest = int(np.diff(np.concatenate([[-1], ends, [len(first) - 1]])).max())
-        if longest <= _NEIGHBOURS:
-            return any(bool(((first[k:] == first[:-k]) & (second[k:] == second[:-k])).any()) for k in range(1, longest))
+    if _ascending(first):  # rows of one number stand together: only neighbours can be equal
+        for k in range(1, _NEIGHBOURS + 1):
+            close = alike = False
+            for start in range(0, len(first) - k, _PART):
+                stop = min(start + _PART, len(first) - k)
+                here, there = slice(start, stop), slice(start + k, stop + k)
+                near = first[here] == first[there]
+                close |= bool(near.any())
+                alike |= bool((near & (second[here] == second[there])).any())
+            if alike or not close:
+                return alike
     left = np.arange(len(first), dtype=np.int32 if len(first) < 2**31 - 1 else np.int64)
     slots = np.empty(_SLOTS, dtype=left.dtype)
     turn = 0
@@ -113,3 +131,8 @@ def repeated(first: IntArray, second: IntArray) -> bool:
         # Those that stayed are equal to none that met them; only the others can be equal among themselves.
         left, turn = again, turn + 1
     return False
+
+
+def _ascending(numbers: IntArray) -> bool:
+    parts = (numbers[start : start + _PART + 1] for start in range(0, len(numbers), _PART))
+    return all((part[1:] >= part[:-1]).all() for part in parts)

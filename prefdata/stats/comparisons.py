@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from prefdata.stats.checking import LARGEST, check_magnitude, checked_count
 from prefdata.stats.coding import codes, missing
 
 FloatArray = NDArray[np.float64]
@@ -17,7 +18,6 @@ TABLE_LIMIT = 1024
 
 _BLOCK = 1 << 18
 _KINDS = 64
-_LARGEST = 1e100
 _SAMPLE = 2048
 
 
@@ -109,7 +109,7 @@ def checked_rows(
     if not len(a):
         a, b = a.astype(np.int64), b.astype(np.int64)
     top = int(max(a.max(), b.max())) if len(a) else -1
-    size = n if n is not None else top + 1
+    size = checked_count(n, "n") if n is not None else top + 1
     if size < 1:
         raise ValueError("there is no contestant: no comparison was given, and no n")
     if len(a) and (min(a.min(), b.min()) < 0 or top >= size):
@@ -122,8 +122,8 @@ def checked_rows(
         raise ValueError("p must lie in [0, 1]: it is the probability that the winner is better")
     if w is not None and not ((w >= 0) & np.isfinite(w)).all():
         raise ValueError("weights must be finite and not negative")
-    if w is not None and (((w > 0) & (w < 1 / _LARGEST)) | (w > _LARGEST)).any():
-        raise ValueError(f"a weight is below {1 / _LARGEST:g} or above {_LARGEST:g}: its square cannot be represented")
+    if w is not None and (((w > 0) & (w < 1 / LARGEST)) | (w > LARGEST)).any():
+        raise ValueError(f"a weight is below {1 / LARGEST:g} or above {LARGEST:g}: its square cannot be represented")
     return Rows(a, b, int(size), y, w, _columns(covariates, len(a)), _clusters(clusters, len(a)))
 
 
@@ -302,6 +302,7 @@ def _columns(covariates: ArrayLike | None, length: int) -> FloatArray:
     if not np.isfinite(x).all():
         row, column = np.argwhere(~np.isfinite(x))[0].tolist()
         raise ValueError(f"covariate {column} of comparison {row} is missing or infinite: leave such rows out first")
+    check_magnitude(x, "a covariate")
     return np.asfortranarray(x)  # they are used column by column
 
 

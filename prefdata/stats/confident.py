@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from prefdata.stats.checking import checked_count, checked_numbers, checked_weights
 from prefdata.stats.coding import codes
 from prefdata.stats.estimate import Estimate
 from prefdata.stats.intervals import wilson_interval
@@ -95,8 +96,9 @@ def folds_of(clusters: Sequence[Any] | NDArray[Any], folds: int, seed: int = 0) 
     Raises:
         ValueError: fewer than two folds.
     """
-    if folds < 2:
+    if not folds >= 2:
         raise ValueError(f"at least two folds are needed; they are {folds}")
+    folds = checked_count(folds, "folds")
     number, count = codes(clusters)
     order = np.random.default_rng(seed).permutation(count)
     part = np.empty(count, dtype=np.int64)
@@ -130,14 +132,12 @@ def out_of_fold(
     Raises:
         ValueError: shapes that do not fit, a feature that is not finite, or a ridge of 0.
     """
-    x = np.asarray(differences, dtype=np.float64)
+    x = checked_numbers(differences, "a feature")
     if x.ndim != 2 or len(x) != len(clusters):
         raise ValueError(f"one row of features and one cluster for each pair are needed; they are {x.shape}")
-    if not np.isfinite(x).all():
-        raise ValueError("a feature is missing or infinite: leave such pairs out first")
-    if not ridge > 0:
+    if not (ridge > 0 and np.isfinite(ridge)):
         raise ValueError(f"the ridge must be above 0, because labels of pairs can always be separated; it is {ridge}")
-    w = np.ones(len(x)) if weights is None else np.asarray(weights, dtype=np.float64)
+    w = checked_weights(weights, len(x), "pairs")
     fold = folds_of(clusters, folds, seed)
     values, converged = np.full(len(x), np.nan), True
     for part in np.unique(fold).tolist():

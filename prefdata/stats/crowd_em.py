@@ -14,6 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
+from prefdata.stats.checking import check_run
 from prefdata.stats.coding import FloatArray
 from prefdata.stats.crowd import Votes, most_probable
 from prefdata.stats.logistic import sigmoid
@@ -76,6 +77,7 @@ def fit(
         tolerance: see `TOLERANCE`.
         most: iterations at most.
     """
+    check_run(tolerance, most)
     size, _, k = votes.shape
     values = np.empty((size, k))
     if start is None:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from prefdata.stats.coding import FloatArray
+from prefdata.stats.components import components
 from prefdata.stats.intervals import check_confidence
 from prefdata.stats.voting import checked_wins
 
@@ -47,17 +48,14 @@ def sure_cycles(wins: ArrayLike, *, confidence: float = 0.95) -> Cycles:
     Raises:
         ValueError: no square table of numbers that are not negative.
     """
-    from scipy.sparse import csr_array
-    from scipy.sparse.csgraph import connected_components
-
     check_confidence(confidence)
     table = checked_wins(wins)
     lows = _lower_bounds(table, confidence)
     sure = lows > 0.5
-    count, knots = connected_components(csr_array(sure), directed=True, connection="strong")
+    knots = components(len(table), *np.nonzero(sure), strong=True)
     found: list[tuple[int, ...]] = []
     triads = 0
-    for knot in range(count):
+    for knot in range(int(knots.max(initial=-1)) + 1):
         members = np.flatnonzero(knots == knot)
         if len(members) < 3:
             continue

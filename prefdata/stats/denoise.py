@@ -10,8 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from prefdata.stats.checking import check_magnitude
+from prefdata.stats.coding import codes
 from prefdata.stats.estimate import Estimate, Estimates, normal_quantile
-from prefdata.stats.logistic import log_sigmoid
+from prefdata.stats.logistic import log_sigmoid, sigmoid
 
 FloatArray = NDArray[np.float64]
 
@@ -60,6 +62,7 @@ def reward_votes(margins: ArrayLike, *, normalise: bool = True, confidence: floa
         raise ValueError(f"margins are a row for each member and a column for each pair; they have shape {d.shape}")
     if np.isinf(d).any():
         raise ValueError("a margin is infinite: leave such scores out first")
+    check_magnitude(d, "a margin")
     z = normal_quantile(confidence)
     scales = np.ones(len(d))
     if normalise:
@@ -152,26 +155,34 @@ def gap_beta(gap: ArrayLike, *, beta: float = 0.1, strength: float = 0.5, rate: 
     return result
 
 
-def separation(scores: ArrayLike, truth: ArrayLike, *, confidence: float = 0.95) -> Estimate:
+def separation(
+    scores: ArrayLike, truth: ArrayLike, *, clusters: ArrayLike | None = None, confidence: float = 0.95
+) -> Estimate:
     """The area under the ROC curve: how often a true case scores above another, ties half; DeLong's interval.
 
-    Its standard error is that of DeLong et al. 1988, on the logit scale, so that the interval stays in (0, 1); where
-    the two kinds are told apart without a mistake there is none.
+    Its standard error is that of DeLong et al. 1988, of clusters that of Obuchowski 1997, on the logit scale, so that
+    the interval stays in (0, 1); where the two kinds are told apart without a mistake there is none.
 
     Args:
         scores: [n], higher says truer; NaN is left out.
         truth: [n] true or false.
+        clusters: [n] rows of one cluster depend on one another (a prompt); each row by itself unless given.
         confidence: of the interval, in (0, 1).
 
     Returns:
         An estimate on n scores; its value is None where a kind is missing.
 
     Raises:
-        ValueError: shapes that do not fit.
+        ValueError: shapes that do not fit, or a truth that is neither true nor false.
     """
-    s, t = np.asarray(scores, dtype=np.float64), np.asarray(truth, dtype=bool)
+    s, given = np.asarray(scores, dtype=np.float64), np.asarray(truth)
+    if given.size and not (given.dtype.kind in "biuf" and np.isin(given, (0, 1)).all()):
+        raise ValueError("the truth of a score is true or false, or 1 or 0")
+    t = given.astype(bool)
     if s.ndim != 1 or s.shape != t.shape:
         raise ValueError(f"one truth for each score is needed; they are {t.shape} and {s.shape}")
+    if clusters is not None and np.shape(clusters) != s.shape:
+        raise ValueError(f"each of the {len(s)} scores needs its cluster; there are {np.shape(clusters)}")
     z = normal_quantile(confidence)
     known = ~np.isnan(s)
     yes, no = s[known & t], s[known & ~t]
@@ -181,10 +192,16 @@ def separation(scores: ArrayLike, truth: ArrayLike, *, confidence: float = 0.95)
     value = float(above.mean())
     if yes.size < 2 or no.size < 2 or not 0 < value < 1:
         return Estimate(value, None, None, int(known.sum()))
-    error = float(np.sqrt(above.var(ddof=1) / yes.size + below.var(ddof=1) / no.size))
-    half = z * error / (value * (1 - value))
-    logit = float(np.log(value / (1 - value)))
-    low, high = (float(1 / (1 + np.exp(-(logit + sign * half)))) for sign in (-1, 1))
+    variance = float(above.var(ddof=1) / yes.size + below.var(ddof=1) / no.size)
+    if clusters is not None:
+        each = np.empty(len(s))
+        each[known & t], each[known & ~t] = (above - value) / yes.size, (below - value) / no.size
+        number, count = codes(np.asarray(clusters)[known])
+        if count < 3:
+            return Estimate(value, None, None, int(known.sum()))
+        variance = float((np.bincount(number, weights=each[known]) ** 2).sum() * count / (count - 1))
+    half = z * np.sqrt(variance) / (value * (1 - value))
+    low, high = sigmoid(np.log(value / (1 - value)) + np.array([-half, half])).tolist()
     return Estimate(value, low, high, int(known.sum()))
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from prefdata.stats.checking import check_magnitude, checked_probabilities
 from prefdata.stats.estimate import Estimate
 from prefdata.stats.intervals import wilson_interval
 
@@ -40,7 +41,7 @@ def ches(winner: ArrayLike, loser: ArrayLike, winner_tokens: ArrayLike, loser_to
         loser_tokens: [n] likewise.
 
     Raises:
-        ValueError: shapes that do not fit, or a state that is not finite.
+        ValueError: shapes that do not fit, or a state or a number of tokens that is not finite.
 
     Source: Razin et al. 2024, Unintentional Unalignment: Likelihood Displacement in Direct Preference Optimization,
     definition 2 (`ches_scores`).
@@ -51,6 +52,10 @@ def ches(winner: ArrayLike, loser: ArrayLike, winner_tokens: ArrayLike, loser_to
         raise ValueError(f"states of both sides have one shape, [n, d], not {won.shape} and {lost.shape}")
     if not (np.isfinite(won).all() and np.isfinite(lost).all()):
         raise ValueError("a hidden state is missing or infinite")
+    if not (np.isfinite(n_w).all() and np.isfinite(n_l).all()):
+        raise ValueError("a number of tokens is missing or infinite")
+    for numbers, what in ((won, "a hidden state"), (lost, "a hidden state"), (n_w, "a length"), (n_l, "a length")):
+        check_magnitude(numbers, what)
     nothing = (n_w <= 0) | (n_l <= 0)
     product, own = (won * lost).sum(axis=1), (won * won).sum(axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -101,13 +106,26 @@ def ranking_accuracy(
         share: [n] share of votes for the winner; pairs with 0.5, a tie of the people, are left out.
         confidence: of the intervals, in (0, 1).
 
+    A pair with a log-probability that is missing or infinite, or without tokens, is left out; `n` says what is left.
+
+    Raises:
+        ValueError: lists of different lengths, or a share outside [0, 1].
+
     Source: Chen et al. 2024, Preference Learning Algorithms Do Not Learn Preference Rankings.
     """
     won, lost = np.asarray(winner, dtype=np.float64), np.asarray(loser, dtype=np.float64)
     n_w, n_l = np.asarray(winner_tokens, dtype=np.float64), np.asarray(loser_tokens, dtype=np.float64)
+    if won.ndim != 1 or not won.shape == lost.shape == n_w.shape == n_l.shape:
+        raise ValueError(
+            f"each pair needs two log-probabilities and two numbers of tokens; they are {won.shape}, {lost.shape}, "
+            f"{n_w.shape} and {n_l.shape}"
+        )
     keep = np.isfinite(won) & np.isfinite(lost) & (n_w > 0) & (n_l > 0)
     if share is not None:
-        keep &= np.asarray(share, dtype=np.float64) != 0.5
+        votes = checked_probabilities(share, "a share of votes")
+        if votes.shape != won.shape:
+            raise ValueError(f"each of the {len(won)} pairs needs a share of votes; there are {votes.shape}")
+        keep &= votes != 0.5
 
     def rated(gap: FloatArray) -> Estimate:
         hits, n = float((0.5 + 0.5 * np.sign(gap)).sum()), len(gap)
@@ -130,10 +148,15 @@ def flipping_beta(reference_gap: ArrayLike, share: ArrayLike) -> FloatArray:
         reference_gap: [n] the reference's log-probability of the winner less that of the loser (-c).
         share: [n] the share of votes for the winner, 0 to 1.
 
+    Raises:
+        ValueError: lists of different lengths, or a share outside [0, 1].
+
     Source: Chen et al. 2024, the condition of `ideal_gap`.
     """
     c = -np.asarray(reference_gap, dtype=np.float64)
-    a = np.clip(np.asarray(share, dtype=np.float64), 0.001, 0.999)
+    a = np.clip(checked_probabilities(share, "a share of votes"), 0.001, 0.999)
+    if a.ndim and c.ndim and a.shape != c.shape:
+        raise ValueError(f"each pair needs a gap and a share of votes; they are {c.shape} and {a.shape}")
     odds = np.log(a / (1 - a))
     with np.errstate(divide="ignore", invalid="ignore"):
         beta = odds / c

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from prefdata.stats.checking import checked_count
 from prefdata.stats.comparisons import FloatArray, checked_rows
 from prefdata.stats.intervals import check_confidence
 
@@ -67,8 +68,7 @@ def elo(
     check_confidence(confidence)
     if not (k > 0 and scale > 0 and base > 1 and np.isfinite([k, scale, base, start]).all()):
         raise ValueError("k and scale must be positive and finite, base greater than 1, start finite")
-    if shuffles < 0:
-        raise ValueError(f"shuffles must not be negative; they are {shuffles}")
+    shuffles = checked_count(shuffles, "shuffles")
     rows = checked_rows(winners, losers, None, p, n)
     if (rows.first == rows.second).any():
         raise ValueError(f"comparison {int(np.argmax(rows.first == rows.second))} is of a contestant with itself")
@@ -107,7 +107,7 @@ def _together(
 ) -> FloatArray:
     """[s, n] ratings after the games [m, s] of several orders, played side by side."""
     width = first.shape[1]
-    rating = np.full((width, n), start)
+    rating = np.full((width, n), float(start))
     which = np.arange(width)
     for a, b, outcome in zip(first, second, y, strict=True):
         change = k * (outcome - 0.5 - 0.5 * np.tanh(rate / 2 * (rating[which, a] - rating[which, b])))

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from prefdata.stats.checking import check_run
 from prefdata.stats.coding import FloatArray, IntArray
 from prefdata.stats.crowd import Column, Crowd, Votes, votes
 from prefdata.stats.crowd_em import MOST_ITERATIONS, TOLERANCE, logit_interval, most_probable_classes
@@ -89,6 +90,7 @@ def glad(
         ValueError: as in `votes`, or a prior out of range.
     """
     z = normal_quantile(confidence)
+    check_run(tolerance, most)
     for mean, deviation in (ability_prior, easiness_prior):
         if not (np.isfinite([mean, deviation]).all() and deviation > 0):
             raise ValueError(f"a prior is a mean and a positive standard deviation; one is {mean}, {deviation}")

@@ -18,7 +18,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+from prefdata.stats.checking import checked_count
 from prefdata.stats.coding import FloatArray, IntArray
+from prefdata.stats.components import components
 from prefdata.stats.cycles import Cycles, sure_cycles
 from prefdata.stats.estimate import normal_quantile
 from prefdata.stats.minimax import count_triads
@@ -121,20 +123,19 @@ def hodge_rank_of_wins(
     seed: int = 0,
 ) -> HodgeRank:
     """The same of a table [n, n] of how often i was put before j; see `hodge_rank`."""
-    from scipy.sparse.csgraph import connected_components
-
     table = checked_wins(wins)
     z = normal_quantile(confidence)
     if flow not in ("log-odds", "margin") or test not in ("auto", "chi-squared", "bootstrap"):
         raise ValueError(f"the flow is log-odds or margin, the test auto, chi-squared or bootstrap: {flow!r}, {test!r}")
-    if resamples < 1:
+    if not resamples >= 1:
         raise ValueError(f"at least one table must be drawn; resamples is {resamples}")
+    resamples = checked_count(resamples, "resamples")
     votes = table + table.T
     first, second = np.nonzero(np.triu(votes, 1))
     count, n = votes[first, second], len(table)
     won, lost = table[first, second], table[second, first]
     y, variance = _flows(won, lost, flow)
-    _, components = connected_components(votes > 0, directed=False)
+    parts = components(n, first, second)
     scores, spread = _scores(first, second, count, y, variance, n)
     alone = votes.sum(axis=1) == 0
     scores[alone] = np.nan
@@ -159,7 +160,7 @@ def hodge_rank_of_wins(
         triads=triads,
         zeta=_zeta(majority, triads),
         cycles=sure_cycles(table, confidence=confidence),
-        components=components.astype(np.int64),
+        components=parts,
         pairs=len(first),
     )
 
@@ -248,12 +249,11 @@ def _significance(table: FloatArray, test: Test, resamples: int, seed: int) -> t
     Between strongly connected components of the graph of wins everything points one way: there the likelihood is
     highest with an infinite gap, which fits exactly, so that only pairs within a component count.
     """
-    from scipy.sparse.csgraph import connected_components
     from scipy.special import chdtrc
 
     from prefdata.stats.bt_batch import bradley_terry_batch
 
-    _, strong = connected_components(table > 0, directed=True, connection="strong")
+    strong = components(len(table), *np.nonzero(table), strong=True)
     statistic, degrees = 0.0, 0
     expected: list[FloatArray] = []
     for one in range(int(strong.max()) + 1):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import sqrt
+from math import isfinite, sqrt
 from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from prefdata.stats.checking import checked_count
 
 
 def wilson_interval(successes: float, n: float, confidence: float = 0.95) -> tuple[float, float]:
@@ -23,7 +25,7 @@ def wilson_interval(successes: float, n: float, confidence: float = 0.95) -> tup
     Returns:
         (low, high) in [0, 1]; (0, 1) where n is 0: nothing is known.
     """
-    if not 0 <= successes <= n:
+    if not (0 <= successes <= n and isfinite(n)):
         raise ValueError(f"successes must lie in [0, {n}]; they are {successes}")
     check_confidence(confidence)
     if n == 0:
@@ -59,6 +61,7 @@ def bootstrap_interval(
         (low, high), or None with fewer than two units or where most draws leave the statistic undefined.
     """
     check_confidence(confidence)
+    resamples = checked_count(resamples, "resamples")
     _, codes = np.unique(np.asarray(units), return_inverse=True)
     count = int(codes.max(initial=-1)) + 1
     if count < 2:
@@ -79,6 +82,29 @@ def percentile_interval(values: ArrayLike, resamples: int, confidence: float) ->
         return None
     low, high = np.quantile(found, [0.5 - confidence / 2, 0.5 + confidence / 2])
     return float(low), float(high)
+
+
+def agreement_interval(
+    ends: tuple[float, float] | None, value: float, shares: ArrayLike, units: int, confidence: float
+) -> tuple[float, float] | None:
+    """The interval of an agreement coefficient; of one that is 1 a bootstrap says no more than that it is 1.
+
+    Units that agree without exception agree in every draw. Then the share of units on which annotators disagree may
+    still be what Wilson's interval leaves open, q; the lower end is 1 - q / (1 - sum p_k^2), which is nominal kappa
+    where a share q of the units was judged otherwise.
+
+    Args:
+        ends: of the bootstrap.
+        value: the coefficient.
+        shares: [k] p_k, how frequent each verdict is.
+        units: how many were drawn from.
+        confidence: in (0, 1).
+    """
+    if ends is None or value < 1 or ends[0] < 1:
+        return ends
+    p = np.asarray(shares, dtype=np.float64)
+    apart = 1 - float((p**2).sum()) / float(p.sum()) ** 2
+    return max(-1.0, 1 - (1 - wilson_interval(units, units, confidence)[0]) / apart), 1.0
 
 
 def check_confidence(confidence: float) -> None:

@@ -196,7 +196,8 @@ class JointModel:
             [..., 3] win, tie, lose; they add up to 1.
 
         Raises:
-            ValueError: an annotator or a kind that the model does not know, or contestants of two groups.
+            ValueError: an annotator or a kind that the model does not know, contestants of two groups, or a model that
+                has seen no annotator at all.
         """
         i, j = self._pair(first, second)
         i, j, pos, size = np.broadcast_arrays(
@@ -219,6 +220,8 @@ class JointModel:
     def _by_kind(self, at: FloatArray, spread: FloatArray, kind: Hashable | None) -> FloatArray:
         if kind is not None and kind not in self.kinds:
             raise ValueError(f"the model knows no annotators of kind {kind!r}: there are {list(self.kinds)}")
+        if not self.kinds:
+            raise ValueError("the model has seen no annotator: there is nothing to predict from")
         asked = {kind: self.kinds[kind]} if kind is not None else self.kinds
         total = np.zeros((*spread.shape, 3))
         for of in asked.values():

@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from prefdata.stats.components import components
+from prefdata.stats.crowd import coded
+
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
@@ -185,33 +188,15 @@ def tally(index: IntArray, weights: ArrayLike, size: int) -> FloatArray:
 
 def numbers(annotators: Sequence[Any] | NDArray[Any]) -> tuple[IntArray, list[Hashable]]:
     """Each row's annotator as a number, and the names: sorted for numbers, else in the order of first occurrence."""
-    array = np.asarray(annotators) if not isinstance(annotators, np.ndarray) else annotators
-    if array.ndim == 1 and array.dtype.kind in "iu" and len(array):
-        low, high = int(array.min()), int(array.max())
-        if low >= 0 and high < 4 * len(array) + 1000:  # a table of who occurs is cheaper than sorting
-            there = np.bincount(array, minlength=high + 1) > 0
-            return (np.cumsum(there) - 1)[array], [int(name) for name in np.flatnonzero(there)]
-        names, made = np.unique(array, return_inverse=True)
-        return made.astype(np.int64), [int(name) for name in names]
-    code: dict[Hashable, int] = {}
-    listed = list(annotators)
-    for row, name in enumerate(listed):
-        if name is None or name != name:
-            raise ValueError(f"row {row} has no annotator: name one (all rows may have the same)")
-    made = np.fromiter((code.setdefault(name, len(code)) for name in listed), dtype=np.int64, count=len(listed))
-    return made, list(code)
+    array = np.asarray(annotators)
+    whole = array.ndim == 1 and array.dtype.kind in "iu" and len(array)
+    made, names = coded(array if whole else list(annotators), "annotator")
+    return made.astype(np.int64), names.tolist() if isinstance(names, np.ndarray) else list(names)
 
 
 def lay_out(n: int, edges: tuple[IntArray, IntArray]) -> Layout:
     """The connected parts of a graph of n contestants, and where their blocks stand."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    first, second = edges
-    graph = coo_array((np.ones(len(first), dtype=np.int8), (first, second)), shape=(n, n))
-    _, part = connected_components(graph.tocsr(), directed=False)
-    _, seen, part = np.unique(part, return_index=True, return_inverse=True)
-    part = np.argsort(np.argsort(seen))[part].astype(np.int64)
+    part = components(n, *edges)
     sizes = np.bincount(part)
     dense = int(sizes.max(initial=0)) <= DENSE
     order = np.lexsort((np.arange(n), part, sizes[part]))

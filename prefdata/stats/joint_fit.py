@@ -27,6 +27,7 @@ from prefdata.stats.joint_data import (
 )
 from prefdata.stats.joint_likelihood import Derivatives, derivatives, value
 from prefdata.stats.joint_newton import Bordered, Step
+from prefdata.stats.joint_settle import Settling
 from prefdata.stats.joint_strengths import diagonal, sheet_spread, vote_spread
 
 _OUTER = 150
@@ -258,6 +259,18 @@ class Fitting:
         step = float(np.clip(np.log(new / old), -np.log(2), np.log(2)))
         return old * float(np.exp(step / 2 if self.looks > 20 else step))
 
+    def creeping(self) -> FloatArray:
+        """Logarithms of tau and of the deviations."""
+        return np.log([self.scales.tau, *(self.scales.deviation[k, q] for k, q in self.means)])
+
+    def lead(self, by: FloatArray) -> None:
+        """Change them by so much, and with tau what is not known of the strengths."""
+        self.scales.tau *= float(np.exp(by[0]))
+        for (k, q), more in zip(self.means, by[1:], strict=True):
+            self.scales.deviation[k, q] *= np.exp(more)
+        if self.spread is not None:
+            self.spread = self.spread * np.exp(2 * by[0])
+
     def learn_tau(self, flat: FloatArray) -> float:
         """The strengths' scale: MacKay's step of the EM algorithm's fixed point. Returns its relative change."""
         layout = self.data.layout
@@ -303,7 +316,7 @@ def fit(data: Data, kind: IntArray) -> Fit:
     """
     state = Fitting(data, kind)
     inverse: FloatArray | None = None
-    settled, steps = False, 0
+    settled, steps, settling = False, 0, Settling()
     side = int(data.layout.size.max(initial=1)) if data.layout.dense else 1
     for steps in range(1, _OUTER + 1):
         at = state.derivatives()
@@ -324,11 +337,17 @@ def fit(data: Data, kind: IntArray) -> Fit:
             continue
         scale = state.renormalise()
         inverse = inverse * scale**2
-        change = max(state.learn_tau(inverse), state.learn_deviations(*_variances(curvature, border, state)))
+        before = state.creeping()
+        state.learn_tau(inverse)
+        state.learn_deviations(*_variances(curvature, border, state))
         state.look(inverse)
-        settled = change < _SETTLED and _size(step, state) < 1e-3 and part == 1.0
+        left = settling.heard(state.creeping() - before)
+        settled = left < _SETTLED and _size(step, state) < 1e-3 and part == 1.0
         if settled:
             break
+        leap = settling.leap() if state.looks > 8 else None
+        if leap is not None:
+            state.lead(leap)
     return _polished(state, settled, steps, inverse)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from prefdata.stats.checking import check_run, checked_probabilities
 from prefdata.stats.coding import ordered
 from prefdata.stats.estimate import Estimate, Estimates, normal_quantile
 from prefdata.stats.intervals import wilson_interval
@@ -37,8 +38,21 @@ def label_posterior(agreement: Any, reliability: Any) -> Any:
             left aside.
         reliability: eta, 0 < eta <= 1, a number or of a shape that fits. With 1 every label is right.
 
+    Raises:
+        ValueError: numbers outside their range (of tensors nothing is checked).
+
     Source: Latent Collective Preference Optimization (LCPO), the E-step.
     """
+    if isinstance(reliability, int | float) and not 0 < reliability <= 1:
+        raise ValueError(f"a reliability is above 0 and at most 1; it is {reliability}")
+    if isinstance(agreement, list | tuple):
+        agreement = np.asarray(agreement, dtype=np.float64)
+    if isinstance(agreement, np.ndarray):
+        checked_probabilities(agreement, "a model's probability")
+    return _posterior(agreement, reliability)
+
+
+def _posterior(agreement: Any, reliability: Any) -> Any:
     doubt = (1 - reliability) / reliability
     # Where q and the doubt are both 0 the quotient has no value; a label that is surely right stays so.
     return (agreement + (doubt == 0)) / (agreement + doubt * (1 - agreement) + (doubt == 0))
@@ -53,8 +67,10 @@ def next_reliability(reliability: float, mean_posterior: float, rate: float = 1.
         rate: 0 to 1; 1 is plain expectation-maximisation, less a moving average over batches.
 
     Raises:
-        ValueError: the rate is outside its range.
+        ValueError: a number outside its range.
     """
+    if not (0 <= reliability <= 1 and 0 <= mean_posterior <= 1):
+        raise ValueError(f"a reliability and a posterior lie from 0 to 1; they are {reliability} and {mean_posterior}")
     if not 0 <= rate <= 1:
         raise ValueError(f"the rate of the moving average is a number from 0 to 1; it is {rate}")
     return min(1 - SLACK, max(0.5 + SLACK, (1 - rate) * reliability + rate * mean_posterior))
@@ -82,6 +98,7 @@ def estimate_reliability(
     """
     q = np.asarray(agreement, dtype=np.float64).ravel()
     q = q[~np.isnan(q)]
+    check_run(tolerance, most)
     if not 0.5 < start < 1:
         raise ValueError(f"the reliability begins above 0.5 and below 1; it is {start}")
     if q.size and not (q.min() >= 0 and q.max() <= 1):
@@ -90,7 +107,7 @@ def estimate_reliability(
         return None
     reliability = start
     for _ in range(most):
-        before, reliability = reliability, next_reliability(reliability, float(label_posterior(q, reliability).mean()))
+        before, reliability = reliability, next_reliability(reliability, float(_posterior(q, reliability).mean()))
         if abs(reliability - before) < tolerance:
             break
     return reliability

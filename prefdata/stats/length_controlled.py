@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from prefdata.stats.checking import check_magnitude
 from prefdata.stats.coding import FloatArray, IntArray, codes
 from prefdata.stats.estimate import Estimate, Estimates, normal_quantile
 from prefdata.stats.logistic import logistic, sigmoid
@@ -131,6 +132,8 @@ def length_feature(lengths: ArrayLike, baseline_lengths: ArrayLike) -> FloatArra
         raise ValueError(f"each prompt needs two lengths; they are {ours.shape} and {theirs.shape}")
     if not ((ours >= 0) & (theirs >= 0) & np.isfinite(ours) & np.isfinite(theirs)).all():
         raise ValueError("a length is missing, infinite or negative: leave such prompts out first")
+    check_magnitude(ours, "a length")
+    check_magnitude(theirs, "a length")
     difference = theirs - ours
     spread = float(difference.std(ddof=1)) if len(difference) > 1 else 0.0
     made: FloatArray = np.tanh(difference / spread) if spread > 0 else np.zeros(len(difference))
@@ -176,6 +179,8 @@ def length_controlled_win_rate(
     q = None if difficulty is None else np.asarray(difficulty, dtype=np.float64)
     if q is not None and (q.shape != y.shape or not np.isfinite(q).all()):
         raise ValueError(f"each of the {len(y)} prompts needs a finite difficulty; there are {q.shape}")
+    if q is not None:
+        check_magnitude(q, "a difficulty")
     raw = win_rate(y, clusters=clusters, confidence=confidence)
     theirs = float(np.asarray(baseline_lengths, dtype=np.float64).mean())
     ratio = float(np.asarray(lengths, dtype=np.float64).mean()) / theirs if theirs else None
@@ -219,6 +224,7 @@ def instruction_difficulty(
         raise ValueError("each row needs an outcome, a model, a prompt and, if any has one, a finite length feature")
     if not (ridge > 0 and np.isfinite(ridge)):
         raise ValueError(f"the ridge must be finite and above 0; it is {ridge}")
+    check_magnitude(t, "a length feature")
     (of, kinds), (on, count) = codes(list(models)), codes(list(prompts))
     border, q, converged = np.zeros(2 * kinds), np.zeros(count), False
     for _ in range(200):
@@ -249,9 +255,10 @@ def _bordered(
         diagonal of the prompts, and that diagonal [n].
     """
     diagonal = np.asarray(np.bincount(on, v, count) + ridge, dtype=np.float64)
-    cross = np.zeros((count, 2 * kinds))
-    np.add.at(cross, (on, of), v * t)
-    np.add.at(cross, (on, kinds + of), v)
+    cell, size = on * kinds + of, count * kinds
+    cross = np.concatenate(
+        [np.bincount(cell, one, size).reshape(count, kinds) for one in (v * t, v)], axis=1
+    )
     corner = np.diag(np.concatenate([np.bincount(of, v * t * t, kinds), np.bincount(of, v, kinds)]) + _SMALL)
     place = np.arange(kinds)
     corner[place, kinds + place] = corner[kinds + place, place] = np.bincount(of, v * t, kinds)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from prefdata.stats.checking import check_magnitude
 from prefdata.stats.estimate import Estimate, normal_quantile
 from prefdata.stats.intervals import wilson_interval
 
@@ -54,6 +55,8 @@ def length_sensitivity(
         raise ValueError(f"one margin for each length gap is needed; they are {m.shape} and {g.shape}")
     if np.isinf(g).any() or np.isinf(m).any():
         raise ValueError("a length gap or a margin is infinite: leave such pairs out first")
+    check_magnitude(g, "a length gap")
+    check_magnitude(m, "a margin")
     z = normal_quantile(confidence)
     known = g[~np.isnan(g)]
     nothing = Estimate(None, None, None, len(known))
@@ -79,13 +82,15 @@ def _line(x: FloatArray, y: FloatArray, z: float) -> tuple[Estimate, Estimate]:
     if n < 2 or x.min() == x.max():
         return Estimate(None, None, None, n), Estimate(None, None, None, n)
     dx, dy = x - x.mean(), y - y.mean()
-    sxx = float((dx**2).sum())
+    sxx, syy = float((dx**2).sum()), float((dy**2).sum())
+    if sxx == 0:  # so small that squares are nothing
+        return Estimate(None, None, None, n), Estimate(None, None, None, n)
     b = float((dx * dy).sum()) / sxx
     error = float(np.sqrt((dx**2 * (dy - b * dx) ** 2).sum())) / sxx
     slope = Estimate(b, b - z * error, b + z * error, n) if n > 2 else Estimate(b, None, None, n)
-    if y.min() == y.max():
+    if y.min() == y.max() or sxx * syy == 0:
         return Estimate(None, None, None, n), slope
-    r = float((dx * dy).sum() / np.sqrt(sxx * (dy**2).sum()))
+    r = float((dx * dy).sum() / np.sqrt(sxx * syy))
     if n < 4 or abs(r) >= 1:
         return Estimate(max(-1.0, min(1.0, r)), None, None, n), slope
     half = z / np.sqrt(n - 3)
@@ -131,10 +136,19 @@ class Divergence:
 def divergence(differences: ArrayLike) -> Divergence:
     """KL estimates from `d = lp_policy - lp_reference` of tokens that the policy drew.
 
+    Args:
+        differences: any shape; NaN is left out.
+
+    Raises:
+        ValueError: an infinite difference, or one below -500: a token that the policy drew and finds impossible.
+
     Source: Schulman 2020, Approximating KL Divergence.
     """
     d = np.asarray(differences, dtype=np.float64).ravel()
     d = d[~np.isnan(d)]
+    if np.isinf(d).any() or (d < -500).any():
+        raise ValueError("a difference of log-probabilities is infinite or below -500: the policy cannot have drawn it")
+    check_magnitude(d, "a difference of log-probabilities")
     if not d.size:
         return Divergence(None, None, None)
     return Divergence(float(d.mean()), float((d**2 / 2).mean()), float((np.expm1(-d) + d).mean()))

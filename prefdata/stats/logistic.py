@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from prefdata.stats.checking import check_magnitude, checked_weights
 from prefdata.stats.estimate import normal_quantile
 
 FloatArray = NDArray[np.float64]
@@ -71,15 +72,16 @@ def logistic(
     x, y = np.asarray(features, dtype=np.float64), np.asarray(outcome, dtype=np.float64)
     if x.ndim != 2 or y.shape != (len(x),) or not x.size:
         raise ValueError(f"rows of features and one outcome for each are needed; they are {x.shape} and {y.shape}")
-    w = np.ones(len(y)) if weights is None else np.asarray(weights, dtype=np.float64)
+    w = checked_weights(weights, len(y))
     base = np.zeros(len(y)) if offset is None else np.broadcast_to(np.asarray(offset, dtype=np.float64), y.shape)
     penalty = np.broadcast_to(np.asarray(ridge, dtype=np.float64), (x.shape[1],))
     if not (np.isfinite(x).all() and np.isfinite(base).all()):
         raise ValueError("a feature or an offset is missing or infinite: leave such rows out first")
+    check_magnitude(x, "a feature")
     if not ((y >= 0) & (y <= 1)).all():
         raise ValueError("outcomes must lie in [0, 1]: they are probabilities of a yes")
-    if w.shape != y.shape or not ((w >= 0) & np.isfinite(w)).all() or not w.any():
-        raise ValueError("weights must be finite and not negative, one for each row, and not all zero")
+    if not w.any():
+        raise ValueError("all weights are zero, so nothing is left to fit")
     if not ((penalty >= 0) & np.isfinite(penalty)).all():
         raise ValueError("the ridge must be finite and not negative")
     beta, converged = _newton(x, y, w, base, penalty)
@@ -107,7 +109,8 @@ def sigmoid(x: ArrayLike) -> FloatArray:
 
 def log_sigmoid(x: ArrayLike) -> FloatArray:
     """log(1/(1 + e^-x)) without overflow."""
-    result: FloatArray = -np.logaddexp(0.0, -np.asarray(x, dtype=np.float64))
+    with np.errstate(invalid="ignore"):  # NaN stays NaN
+        result: FloatArray = -np.logaddexp(0.0, -np.asarray(x, dtype=np.float64))
     return result
 
 

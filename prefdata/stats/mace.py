@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from prefdata.stats.checking import checked_count
 from prefdata.stats.coding import FloatArray
 from prefdata.stats.crowd import Column, Votes, votes
 from prefdata.stats.crowd_em import (
@@ -97,8 +98,7 @@ def mace(
     z = normal_quantile(confidence)
     if not (min(prior) > 0 and habit > 0 and np.isfinite([*prior, habit]).all()):
         raise ValueError(f"the priors must be positive numbers; they are {prior} and {habit}")
-    if restarts < 1:
-        raise ValueError(f"there must be a start; restarts is {restarts}")
+    restarts = checked_count(restarts, "restarts", 1)
     given = votes(items, annotators, labels, classes=classes, known=known)
     shares = checked_shares(class_prior, given)
     model, found, starts = _best(given, prior, habit, shares, restarts, seed, tolerance, most)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from prefdata.stats.ballots import Rankings, ballots
+from prefdata.stats.checking import checked_count
 from prefdata.stats.coding import FloatArray, IntArray
 from prefdata.stats.estimate import Estimate, normal_quantile
 from prefdata.stats.voting import kemeny, wins_of_rankings
@@ -49,7 +50,7 @@ def mallows(rankings: Rankings, weights: ArrayLike | None = None, *, confidence:
     """
     z = normal_quantile(confidence)
     given, n = ballots(rankings, weights)
-    if any(one.sizes != (1,) * n for one in given) or not given:
+    if any(len(one.sizes) != n or max(one.sizes) > 1 for one in given) or not given:
         raise ValueError("Mallows' model is of whole rankings without ties: each must name all of them once")
     total = sum(float(one.weights.sum()) for one in given)
     wins = wins_of_rankings(rankings, weights)
@@ -70,17 +71,15 @@ def mallows(rankings: Rankings, weights: ArrayLike | None = None, *, confidence:
 
 def mallows_log_probability(rankings: Rankings, order: ArrayLike, phi: float) -> FloatArray:
     """[m] the log-probability of whole rankings without ties, for a centre [k] and phi >= 0."""
-    centre = np.asarray(order)
+    centre = _checked_centre(order, phi)
     n = len(centre)
-    if not (phi >= 0 and np.isfinite(phi)) or sorted(centre.tolist()) != list(range(n)):
-        raise ValueError("phi must be finite and not negative, and the centre must name each once")
     made = np.zeros(len(rankings))
     place = np.argsort(centre)
     log_z = float(np.log(np.arange(1, n + 1)).sum())
     if phi > 0:
         log_z = float((np.log(-np.expm1(-phi * np.arange(1, n + 1))) - np.log(-np.expm1(-phi))).sum())
     for one in ballots(rankings, n=n, together=False)[0]:
-        if one.sizes != (1,) * n:
+        if len(one.sizes) != n or max(one.sizes) > 1:
             raise ValueError("Mallows' model is of whole rankings without ties: each must name all of them once")
         there = place[one.members]
         first, second = np.triu_indices(n, 1)
@@ -92,10 +91,11 @@ def draw_mallows(order: ArrayLike, phi: float, size: int, *, seed: int = 0) -> I
     """[size, k] rankings drawn by repeated insertion (Doignon, Pekec and Regenwetter, 2004).
 
     The j-th of the centre goes i places before the end of those already placed with probability ~ e^(-phi i).
+
+    Raises:
+        ValueError: a centre that does not name each of [0, k) once, or a phi or a size out of range.
     """
-    centre = np.asarray(order, dtype=np.int64)
-    if not (phi >= 0 and np.isfinite(phi)) or size < 0:
-        raise ValueError("phi must be finite and not negative, and the size not negative")
+    centre, size = _checked_centre(order, phi), checked_count(size, "the size")
     random = np.random.default_rng(seed)
     made = np.empty((size, 0), dtype=np.int64)
     for j, one in enumerate(centre):
@@ -109,6 +109,14 @@ def draw_mallows(order: ArrayLike, phi: float, size: int, *, seed: int = 0) -> I
         grown[np.arange(size), place] = one
         made = grown
     return made
+
+
+def _checked_centre(order: ArrayLike, phi: float) -> IntArray:
+    centre = np.asarray(order)
+    whole = centre.ndim == 1 and (centre.dtype.kind in "iu" or not centre.size)
+    if not (phi >= 0 and np.isfinite(phi)) or not whole or sorted(centre.tolist()) != list(range(len(centre))):
+        raise ValueError("phi must be finite and not negative, and the centre must name each once")
+    return centre.astype(np.int64)
 
 
 def _moments(phi: float, n: int) -> tuple[float, float]:

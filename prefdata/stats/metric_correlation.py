@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+from prefdata.stats.checking import check_magnitude, checked_count
 from prefdata.stats.coding import FloatArray, codes
 from prefdata.stats.correlation import kendall_tau, spearman
 from prefdata.stats.estimate import Estimate
@@ -66,6 +67,7 @@ def metric_correlation(
         raise ValueError(f"each row needs an item and two numbers; there are {len(items)}, {x.shape} and {y.shape}")
     if not np.isfinite([x, y]).all():
         raise ValueError("a value is missing or infinite: leave such rows out first")
+    resamples = checked_count(resamples, "resamples")
     if kind not in ("kendall", "spearman"):
         raise ValueError(f"the kind is kendall or spearman; it is {kind!r}")
     correlate = kendall_tau if kind == "kendall" else spearman
@@ -94,6 +96,8 @@ def pearson(x: ArrayLike, y: ArrayLike) -> float | None:
     a, b = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     if a.ndim != 1 or a.shape != b.shape or not np.isfinite([a, b]).all():
         raise ValueError(f"two lists of finite numbers of one length are needed; they are {a.shape} and {b.shape}")
+    check_magnitude(a, "a number")
+    check_magnitude(b, "a number")
     if len(a) < 2 or a.min() == a.max() or b.min() == b.max():
         return None
     u, v = a - a.mean(), b - b.mean()

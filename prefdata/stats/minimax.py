@@ -83,10 +83,17 @@ def win_shares(preference: ArrayLike) -> FloatArray:
 
 
 def count_triads(beats: ArrayLike) -> int:
-    """How many cycles of three a relation [n, n] holds: trace(A^3) / 3."""
+    """How many cycles of three a relation [n, n] holds: trace(A^3) / 3.
+
+    Raises:
+        ValueError: no square table of true and false.
+    """
     from scipy.sparse import csr_array
 
-    a = csr_array(np.asarray(beats, dtype=np.int64))
+    given = np.asarray(beats)
+    if given.ndim != 2 or given.shape[0] != given.shape[1] or not np.isin(given, (0, 1)).all():
+        raise ValueError(f"a relation has a row and a column for each, of true and false; it is {given.shape}")
+    a = csr_array(given.astype(np.int64))
     return int(((a @ a) * a.T).sum()) // 3
 
 

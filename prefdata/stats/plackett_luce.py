@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike
 from prefdata.stats.ballots import Ballots, Rankings, ballots
 from prefdata.stats.bradley_terry import DEFAULT_PRIOR
 from prefdata.stats.coding import FloatArray, IntArray, codes
+from prefdata.stats.components import components
 from prefdata.stats.estimate import Estimate, normal_quantile
 from prefdata.stats.logistic import log_sigmoid, sigmoid
 from prefdata.stats.ranking_stages import Terms, Ties, terms
@@ -28,6 +29,7 @@ from prefdata.stats.ranking_stages import Terms, Ties, terms
 _STEPS = 200
 _TOLERANCE = 1e-11
 _BLOCK = 1 << 20
+_WIDEST = 700.0
 """So many numbers of information are held at once."""
 
 
@@ -104,7 +106,9 @@ def plackett_luce(
             last, or `tied` like any other.
         clusters: [m] rankings of one cluster depend on one another (a prompt, an annotator): their scores are summed
             in the sandwich. Makes `robust` true.
-        robust: the sandwich H^-1 B H^-1 for the covariance in place of H^-1.
+        robust: the sandwich H^-1 B H^-1 for the covariance in place of H^-1. The prior's information is part of B, as
+            if it were data; and where all rankings agree on who stands before whom, so that nothing varies, it is not
+            below H^-1.
         confidence: of the intervals, in (0, 1).
 
     Raises:
@@ -112,8 +116,7 @@ def plackett_luce(
             nobody at all, or prior=0 where the maximum does not exist.
     """
     z = normal_quantile(confidence)
-    if ties not in ("unknown", "half") or last not in ("unranked", "tied"):
-        raise ValueError(f"ties are unknown or half, and the last are unranked or tied; they are {ties!r}, {last!r}")
+    _check_meanings(ties, last)
     given, size = ballots(rankings, weights, n=n, together=clusters is None)
     model = _Model(given, size, ties, last == "unranked")
     components = model.components()
@@ -122,7 +125,7 @@ def plackett_luce(
     _, _, information = model.derivatives(theta, prior)
     inverse = np.linalg.inv(information)
     if robust or clusters is not None:
-        inverse = inverse @ model.scatter(theta, clusters, len(rankings)) @ inverse
+        inverse = _sandwich(inverse, model.scatter(theta, clusters, len(rankings)), theta, prior, components)
     centre = np.eye(size) - 1.0 / size
     covariance = centre @ inverse @ centre
     values = theta - theta.mean()
@@ -168,14 +171,31 @@ def plackett_luce_log_probability(
     Raises:
         ValueError: a ranking that names somebody without a strength, or a strength that is not finite.
     """
+    _check_meanings(ties, last)
     theta = np.asarray(values, dtype=np.float64)
     if theta.ndim != 1 or not np.isfinite(theta).all():
         raise ValueError("one list of finite strengths is needed")
+    if len(theta) and float(np.ptp(theta)) > _WIDEST:
+        raise ValueError(f"strengths lie more than {_WIDEST:g} apart: the weaker one's chance cannot be represented")
     made = np.zeros(len(rankings))  # a ranking of nobody is certain
     for one in ballots(rankings, n=len(theta), together=False)[0]:
         found = terms(theta[one.members], one.ends, ties, rest=last == "unranked", derivatives=False)
         made[one.rows] = found.value
     return made
+
+
+def _sandwich(
+    inverse: FloatArray, scatter: FloatArray, theta: FloatArray, prior: float, components: IntArray
+) -> FloatArray:
+    p = sigmoid(theta)
+    made: FloatArray = inverse @ (scatter + np.diag(prior * p * (1 - p))) @ inverse
+    # Between components every ranking says the same: scores without spread would claim to know what they cannot.
+    return inverse if components.max() > 0 and np.trace(made) < np.trace(inverse) else made
+
+
+def _check_meanings(ties: str, last: str) -> None:
+    if ties not in ("unknown", "half") or last not in ("unranked", "tied"):
+        raise ValueError(f"ties are unknown or half, and the last are unranked or tied; they are {ties!r}, {last!r}")
 
 
 class _Model:
@@ -186,9 +206,6 @@ class _Model:
 
     def components(self) -> IntArray:
         """Strongly connected components of the graph i -> j where i stood before j (or beside, as an equal)."""
-        from scipy.sparse import coo_array
-        from scipy.sparse.csgraph import connected_components
-
         sources, targets = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
         for one in self.given:
             places = one.ends
@@ -204,10 +221,7 @@ class _Model:
                     sources.append(here.ravel())
                     targets.append(np.roll(here, 1, axis=1).ravel())
         code = np.unique(np.concatenate(sources) * self.n + np.concatenate(targets))
-        graph = coo_array((np.ones(len(code), np.int8), (code // self.n, code % self.n)), shape=(self.n, self.n))
-        _, found = connected_components(graph.tocsr(), directed=True, connection="strong")
-        _, first, inverse = np.unique(found, return_index=True, return_inverse=True)
-        return np.argsort(np.argsort(first))[inverse].astype(np.int64)
+        return components(self.n, code // self.n, code % self.n, strong=True)
 
     def _blocks(self, one: Ballots, theta: FloatArray, *, derivatives: bool) -> Iterator[tuple[slice, Terms]]:
         wide = one.members.shape[1]

@@ -8,6 +8,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from prefdata.stats.checking import checked_count, checked_numbers, checked_probabilities
+from prefdata.stats.logistic import log_sigmoid
+
 FloatArray = NDArray[np.float64]
 
 
@@ -31,12 +34,14 @@ def ndcg(gold: ArrayLike, predicted: ArrayLike, *, gain: Literal["linear", "expo
         ValueError: lists of different lengths, a number that is missing or infinite, or a negative grade.
     """
     worth, guess = _two(gold, predicted)
-    if not np.isfinite([worth, guess]).all():
-        raise ValueError("a score is missing or infinite: leave such responses out first")
+    if gain not in ("linear", "exponential"):
+        raise ValueError(f"the gain is linear or exponential; it is {gain!r}")
     if worth.min() == worth.max():
         return None
     if gain == "exponential" and worth.min() < 0:
         raise ValueError(f"grades of relevance begin at 0; one is {worth.min():g}")
+    if gain == "exponential":
+        _check_grades(worth)
     worth = np.exp2(worth) - 1 if gain == "exponential" else worth - worth.min()
     discount = 1 / np.log2(np.arange(2, len(worth) + 2))
     best = float((np.sort(worth)[::-1] * discount).sum())
@@ -58,8 +63,7 @@ def swap_weights(labels: ArrayLike, predicted: ArrayLike) -> FloatArray:
         ValueError: lists of different lengths, or a number that is missing or infinite.
     """
     worth, guess = _two(labels, predicted)
-    if not np.isfinite([worth, guess]).all():
-        raise ValueError("a label or a prediction is missing or infinite: leave such responses out first")
+    _check_grades(worth)
     rank = np.empty(len(guess))
     rank[np.argsort(-guess, kind="stable")] = np.arange(1, len(guess) + 1)
     gain, discount = np.exp2(worth) - 1, 1 / np.log2(1 + rank)
@@ -80,21 +84,26 @@ def positional_weights(relevance: ArrayLike, positions: ArrayLike) -> FloatArray
     grade, place = _two(relevance, positions)
     if not ((grade >= 0) & (place >= 1) & np.isfinite(grade) & np.isfinite(place)).all():
         raise ValueError("grades are finite and begin at 0, positions at 1")
+    _check_grades(grade)
     made: FloatArray = (np.exp2(grade) - 1) / np.log2(1 + place)
     return made
 
 
+def _checked_draws(n: int) -> int:
+    if not n >= 1:
+        raise ValueError(f"best of n draws one or more; n is {n}")
+    return checked_count(n, "n")
+
+
 def best_of_n_divergence(n: int) -> float:
     """How far best-of-n can be from what it draws from: KL <= log n - (n - 1)/n, in nats."""
-    if n < 1:
-        raise ValueError(f"best of n draws one or more; n is {n}")
+    n = _checked_draws(n)
     return float(np.log(n) - (n - 1) / n)
 
 
 def best_of_n_win_rate(n: int) -> float:
     """How often the best of n beats one more draw, by the score that chose it: n/(n + 1), for scores without ties."""
-    if n < 1:
-        raise ValueError(f"best of n draws one or more; n is {n}")
+    n = _checked_draws(n)
     return n / (n + 1)
 
 
@@ -110,6 +119,9 @@ def best_of_n(gold: ArrayLike, predicted: ArrayLike) -> FloatArray:
 
     Returns:
         [K]; the first is the mean of all, the last the gold score of the one predicted best of all.
+
+    Raises:
+        ValueError: lists of different lengths, or a number that is missing or infinite.
     """
     score, guess = _two(gold, predicted)
     size = len(score)
@@ -135,10 +147,18 @@ def ideal_gap(reference_gap: ArrayLike, share: ArrayLike, beta: float) -> FloatA
         beta: DPO's, above 0.
 
     Returns:
-        [E].
+        [E]; NaN where a gap or a share is.
+
+    Raises:
+        ValueError: lists of different lengths, a share or a beta out of range.
     """
-    votes = np.clip(np.asarray(share, dtype=np.float64), 0.001, 0.999)
-    return np.asarray(reference_gap, dtype=np.float64) + np.log(votes / (1 - votes)) / beta
+    _check_beta(beta)
+    gap = np.asarray(reference_gap, dtype=np.float64)
+    votes = np.clip(checked_probabilities(share, "a share of votes"), 0.001, 0.999)
+    if votes.ndim and gap.ndim and votes.shape != gap.shape:
+        raise ValueError(f"each pair needs a gap and a share of votes; they are {gap.shape} and {votes.shape}")
+    made: FloatArray = gap + np.log(votes / (1 - votes)) / beta
+    return made
 
 
 def loss_to_flip(reference_gap: ArrayLike, beta: float) -> FloatArray:
@@ -151,9 +171,24 @@ def loss_to_flip(reference_gap: ArrayLike, beta: float) -> FloatArray:
         beta: DPO's, above 0.
 
     Returns:
-        [E].
+        [E]; NaN where a gap is.
+
+    Raises:
+        ValueError: a beta out of range.
     """
-    return np.logaddexp(0, beta * np.asarray(reference_gap, dtype=np.float64))
+    _check_beta(beta)
+    return -log_sigmoid(-beta * np.asarray(reference_gap, dtype=np.float64))
+
+
+def _check_beta(beta: float) -> None:
+    if not (beta > 0 and np.isfinite(beta)):
+        raise ValueError(f"beta must be finite and above 0; it is {beta}")
+
+
+def _check_grades(grades: FloatArray) -> None:
+    """2^1000 is still a number, and a square of it none; no scale of relevance comes near."""
+    if grades.size and grades.max() > 300:
+        raise ValueError(f"a grade of relevance counts as 2 to its power; {grades.max():g} is too much for that")
 
 
 def _mean_of_ties(gain: FloatArray, guess: FloatArray) -> FloatArray:
@@ -166,4 +201,6 @@ def _two(gold: ArrayLike, predicted: ArrayLike) -> tuple[FloatArray, FloatArray]
     first, second = np.asarray(gold, dtype=np.float64), np.asarray(predicted, dtype=np.float64)
     if first.ndim != 1 or first.shape != second.shape or not len(first):
         raise ValueError(f"two lists of the same length are compared, not {first.shape} and {second.shape}")
+    for side in (first, second):
+        checked_numbers(side, "a score")
     return first, second

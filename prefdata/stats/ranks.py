@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from prefdata.stats.checking import checked_count, checked_numbers
 from prefdata.stats.intervals import check_confidence
 
 FloatArray = NDArray[np.float64]
@@ -54,17 +55,18 @@ def rank_sets(
         seed: of the draws.
 
     Raises:
-        ValueError: shapes that do not fit, or numbers that are not finite.
+        ValueError: shapes that do not fit, numbers that are not finite, or no covariance.
     """
     check_confidence(confidence)
     x, c = np.asarray(values, dtype=np.float64), np.asarray(covariance, dtype=np.float64)
     n = len(x)
     if x.ndim != 1 or c.shape != (n, n) or not n:
         raise ValueError(f"n values and their n x n covariance are needed; they are {x.shape} and {c.shape}")
-    if not (np.isfinite(x).all() and np.isfinite(c).all()):
-        raise ValueError("a value or a covariance is missing or infinite: ranks need all of them")
-    if draws < 1:
-        raise ValueError(f"draws must be at least 1; they are {draws}")
+    checked_numbers(x, "a value")
+    checked_numbers(c, "a covariance")
+    if np.abs(c - c.T).max() > 1e-8 * np.abs(c).max() or (np.diag(c) < 0).any():
+        raise ValueError("a covariance is symmetric, and no variance is negative")
+    draws = checked_count(draws, "draws", 1)
     own = np.diag(c)
     variance = own[:, None] + own[None, :] - 2 * c
     # A variance that is nothing but rounding of its parts is none.

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from prefdata.stats.coding import FloatArray, IntArray, missing, repeated, small_codes
 
 Level = Literal["nominal", "ordinal", "interval", "ratio"]
 LEVELS = ("nominal", "ordinal", "interval", "ratio")
 
+_ROWS = 1 << 16
+"""So many values are counted at once."""
 _FEW_VALUES = 64
 _MOST_CELLS = 1 << 27
 """With at most so many different values, and cells of units and values, they are counted in one table."""
@@ -46,8 +49,8 @@ def ratings_of(
     if len({len(row) for row in rows}) > 1:
         names, sizes = ("units, raters and values", rows[:3]) if clusters is None else ("units, ..., clusters", rows)
         raise ValueError(f"{names} must have one length; they have {', '.join(str(len(r)) for r in sizes)}")
-    present = np.asarray(_present(rows[2]), dtype=bool)
-    if not present.all():
+    present = _present(rows[2])
+    if present is not None and not np.all(present):
         kept = np.flatnonzero(present)
         rows = [_those(row, kept) for row in rows]
     if not len(rows[2]):
@@ -60,7 +63,9 @@ def ratings_of(
 
 
 def _present(values: Any) -> Any:
-    if isinstance(values, np.ndarray) and values.dtype.kind in "iuf":
+    if isinstance(values, np.ndarray) and values.dtype.kind in "iub":
+        return None  # none is missing
+    if isinstance(values, np.ndarray) and values.dtype.kind == "f":
         return ~np.isnan(values)
     return [not missing(value) for value in values]
 
@@ -88,11 +93,11 @@ class Counts:
     """How often each unit was given each value: all that alpha needs, where there are few different values.
 
     Attributes:
-        counts: [units, k].
+        counts: [units, k] of 8 bits where that is enough: not to be added up as they are.
         scale: [k] the different values.
     """
 
-    counts: IntArray
+    counts: NDArray[np.integer]
     scale: FloatArray
 
     @classmethod
@@ -101,6 +106,18 @@ class Counts:
         size, many = len(given.scale), int(given.unit.max()) + 1
         if size > _FEW_VALUES or many * size > _MOST_CELLS:
             return None
-        cell = np.multiply(given.unit, size, dtype=np.int64)
-        cell += given.code
-        return cls(np.bincount(cell, minlength=many * size).reshape(many, size), given.scale)
+        counts = np.zeros(many * size, dtype=np.uint8)
+        for start in range(0, len(given.unit), _ROWS):
+            cell = np.multiply(given.unit[start : start + _ROWS], size, dtype=np.int64)
+            cell += given.code[start : start + _ROWS]
+            low, high = int(cell.min()), int(cell.max()) + 1
+            if high - low <= 8 * _ROWS:  # the units of these rows lie close together
+                added = np.bincount(cell - low)
+                where: slice | IntArray = slice(low, high)
+            else:
+                where, added = np.unique(cell, return_counts=True)
+            added += counts[where]
+            if counts.dtype == np.uint8 and added.max() > 255:
+                counts = counts.astype(np.int64)
+            counts[where] = added
+        return cls(counts.reshape(many, size), given.scale)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from prefdata.stats.checking import check_magnitude, checked_count
 from prefdata.stats.coding import FloatArray, IntArray, codes
 from prefdata.stats.intervals import check_confidence, percentile_interval, wilson_interval
 
@@ -37,7 +38,7 @@ class Draws:
             seed: of the draws; the result is the same for the same seed and the same order of rows.
         """
         self.unit, self.n_units = _blocks(units)
-        self.resamples = resamples
+        self.resamples = resamples = checked_count(resamples, "resamples")
         share = np.full(max(self.n_units, 1), 1 / max(self.n_units, 1))
         self.times = np.random.default_rng(seed).multinomial(self.n_units, share, size=resamples).astype(np.float64)
 
@@ -133,13 +134,17 @@ def paired_difference(
         (difference, low, high); None without rows on which both said something, or with fewer than two units there.
 
     Raises:
-        ValueError: lists of different lengths.
+        ValueError: lists of different lengths, or an infinite number.
     """
     left, right = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if not left.shape == right.shape == (len(units),):
         raise ValueError(
             f"each row needs two values and a unit; there are {left.shape}, {right.shape} and {len(units)}"
         )
+    if np.isinf(left).any() or np.isinf(right).any():
+        raise ValueError("what a judge earned on a row is infinite: leave such rows out first")
+    check_magnitude(left, "what a judge earned")
+    check_magnitude(right, "what a judge earned")
     both = ~(np.isnan(left) | np.isnan(right))
     draws = Draws([unit for unit, kept in zip(units, both, strict=True) if kept], resamples=resamples, seed=seed)
     found, drawn = draws.ratio((left - right)[both], np.ones(int(both.sum())))

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from prefdata.stats.checking import check_magnitude, checked_count
 from prefdata.stats.estimate import Estimate, Estimates, normal_quantile
 
 FloatArray = NDArray[np.float64]
@@ -31,8 +32,9 @@ def quantile_bins(values: ArrayLike, bins: int = 3) -> NDArray[np.int64]:
 
     Source: Miranda et al. 2024, Hybrid Preferences (MultiPref), the binned features.
     """
-    if bins < 1:
+    if not bins >= 1:
         raise ValueError(f"at least one bin is needed; they are {bins}")
+    bins = checked_count(bins, "bins")
     x = np.asarray(values, dtype=np.float64).ravel()
     if np.isinf(x).any():
         raise ValueError("a feature is infinite: leave it out first")
@@ -143,6 +145,8 @@ def performance_model(
 
     Source: Miranda et al. 2024, Hybrid Preferences, section 3 (80/20, seed 42; linear or quadratic regressor).
     """
+    if form not in ("linear", "quadratic"):
+        raise ValueError(f"the form is linear or quadratic; it is {form!r}")
     x, y = _checked_mixes(counts, performance, len(features), ridge, held_out)
     order = np.random.default_rng(seed).permutation(len(x))
     left_out = min(int(len(x) * held_out), len(x) - 2)
@@ -174,7 +178,10 @@ def performance_model(
     if len(test) < 2 or y[test].min() == y[test].max():
         return model
     error = float(((y[test] - model.predict(x[test])) ** 2).sum())
-    explained = 1 - error / float(((y[test] - y[test].mean()) ** 2).sum())
+    whole = float(((y[test] - y[test].mean()) ** 2).sum())
+    if whole == 0:  # so small that squares are nothing
+        return model
+    explained = 1 - error / whole
     return replace(model, held_out=Estimate(explained, None, None, len(test)))
 
 
@@ -186,7 +193,9 @@ def _checked_mixes(
         raise ValueError(f"at least two mixes of {features} features with their worth are needed; they are {x.shape}")
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         raise ValueError("a mix's counts or its worth is missing or infinite")
-    if not ridge > 0 or not 0 <= held_out < 1:
+    check_magnitude(x, "a count")
+    check_magnitude(y, "a mix's worth")
+    if not (ridge > 0 and np.isfinite(ridge)) or not 0 <= held_out < 1:
         raise ValueError(f"ridge is above 0 and held_out in [0, 1); they are {ridge} and {held_out}")
     return x, y
 
@@ -207,11 +216,13 @@ def within_budget(gain: ArrayLike, budget: float) -> BoolArray:
         budget: the share, 0 (none) to 1 (all that have a gain).
 
     Raises:
-        ValueError: a budget outside [0, 1].
+        ValueError: a budget outside [0, 1], or an infinite gain.
     """
     if not 0 <= budget <= 1:
         raise ValueError(f"a budget is a share from 0 to 1; it is {budget}")
     g = np.asarray(gain, dtype=np.float64).ravel()
+    if np.isinf(g).any():
+        raise ValueError("a gain is infinite: leave it missing where an instance is not to go")
     most = int(len(g) * budget + 1e-9)
     chosen = np.zeros(len(g), dtype=bool)
     order = np.argsort(-np.where(np.isnan(g), -np.inf, g), kind="stable")[:most]

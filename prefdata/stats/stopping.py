@@ -27,10 +27,12 @@ def units_needed(half_width: float, n: int, target: float) -> int:
     """
     if not (half_width >= 0 and isfinite(half_width)):
         raise ValueError(f"the half width must be a number of at least 0; it is {half_width}")
-    if n < 1:
+    if not (n >= 1 and isfinite(n)):
         raise ValueError(f"an interval rests on at least one unit; n is {n}")
     if not (target > 0 and isfinite(target)):
         raise ValueError(f"the target must be a number above 0; it is {target}")
+    if half_width / target > 1e100:
+        raise ValueError(f"no number of units makes an interval of {half_width:g} as narrow as {target:g}")
     more = n * ((half_width / target) ** 2 - 1)
     # 0.3/0.1 squared is a little more than 9: no unit is asked for because of that.
     return max(0, ceil(more - 1e-9 * n))
@@ -77,7 +79,7 @@ def remaining(
     Raises:
         ValueError: an argument outside its range.
     """
-    if units < 0:
+    if not (units >= 0 and isfinite(units)):
         raise ValueError(f"units left cannot be fewer than none; they are {units}")
     if not (labels_a_unit > 0 and isfinite(labels_a_unit)):
         raise ValueError(f"labels a unit must be a number above 0; it is {labels_a_unit}")

@@ -9,11 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from prefdata.stats.ballots import Rankings, ballots
+from prefdata.stats.checking import check_magnitude, checked_count, checked_weights
 from prefdata.stats.coding import FloatArray, IntArray
 from prefdata.stats.estimate import Estimates, normal_quantile
+
+BoolArray = NDArray[np.bool_]
 
 MOST_EXACT = 16
 """With up to so many, Kemeny's order is found over all 2^n subsets."""
@@ -43,12 +46,19 @@ class Kemeny:
         distance: the weight of votes that it contradicts.
         exact: whether no order contradicts fewer; with many to order it is a local optimum.
         unique: whether every other order contradicts more; None where that was not found out.
+        places: [n] the mean place of each, 0 the first, over all orders that contradict as few; of `order` alone where
+            those were not found.
+        firsts: [n] the share of those orders in which each is first; NaN where they were not found.
+        orders: how many they are; None where they were not found.
     """
 
     order: IntArray
     distance: float
     exact: bool
     unique: bool | None
+    places: FloatArray
+    firsts: FloatArray
+    orders: int | None
 
 
 def wins_of_rankings(rankings: Rankings, weights: ArrayLike | None = None, *, n: int | None = None) -> FloatArray:
@@ -102,7 +112,7 @@ def wins_of_comparisons(
     if a.size and not (a.dtype.kind in "iu" and b.dtype.kind in "iu"):
         raise ValueError("winners and losers must be whole numbers, the positions of who is compared")
     a, b = a.astype(np.int64), b.astype(np.int64)
-    size = max(int(a.max(initial=-1)), int(b.max(initial=-1))) + 1 if n is None else n
+    size = max(int(a.max(initial=-1)), int(b.max(initial=-1))) + 1 if n is None else checked_count(n, "n")
     if size < 1:
         raise ValueError("there is nobody to compare: no comparison was given, and no n")
     if a.size and (min(a.min(), b.min()) < 0 or max(a.max(), b.max()) >= size):
@@ -110,11 +120,9 @@ def wins_of_comparisons(
     if (a == b).any():
         raise ValueError(f"comparison {int(np.argmax(a == b))} is of one with itself")
     y = np.ones(len(a)) if p is None else np.asarray(p, dtype=np.float64)
-    w = np.ones(len(a)) if weights is None else np.asarray(weights, dtype=np.float64)
-    if y.shape != a.shape or w.shape != a.shape:
-        raise ValueError(f"p and weights must have one entry for each of the {len(a)} comparisons")
-    if not ((y >= 0) & (y <= 1)).all() or not ((w >= 0) & np.isfinite(w)).all():
-        raise ValueError("p must lie in [0, 1], and weights must be finite and not negative")
+    w = checked_weights(weights, len(a), "comparisons")
+    if y.shape != a.shape or not ((y >= 0) & (y <= 1)).all():
+        raise ValueError(f"p must lie in [0, 1], one for each of the {len(a)} comparisons")
     table = np.bincount(a * size + b, w * y, size * size) + np.bincount(b * size + a, w * (1 - y), size * size)
     return np.asarray(table, dtype=np.float64).reshape(size, size)
 
@@ -192,21 +200,39 @@ def schulze(wins: ArrayLike) -> Schulze:
 def kemeny(wins: ArrayLike) -> Kemeny:
     """Kemeny's order (1959): the least weight of votes that put somebody before one who stands before them.
 
-    Up to `MOST_EXACT` it is exact, by dynamic programming over subsets (2^n n steps, in n passes). With more it starts
-    from Borda's order and moves one at a time to a better place until no move helps.
+    Up to `MOST_EXACT` it is exact, by dynamic programming over subsets (2^n n steps, in n passes), and all orders that
+    contradict as few are counted in a second one. With more it starts from Borda's order and moves one at a time to a
+    better place until no move helps.
     """
     table = checked_wins(wins)
     n = len(table)
     if n > MOST_EXACT:
         return _kemeny_moves(table)
+    cost, ways, leads = _suffixes(table)
+    places, firsts = _places(ways, leads)
+    order, left = [], (1 << n) - 1
+    while left:
+        order.append(int(leads[left].argmax()))
+        left ^= 1 << order[-1]
+    found = round(ways[-1])
+    return Kemeny(np.array(order, dtype=np.int64), float(cost[-1]), True, found == 1, places, firsts, found)
+
+
+def _suffixes(table: FloatArray) -> tuple[FloatArray, FloatArray, BoolArray]:
+    """Of every subset [2^n], as the last of an order: the least weight it contradicts, and in how many ways.
+
+    And [2^n, n] whether some of these ways begin with i.
+    """
+    n = len(table)
     subsets = np.arange(1 << n)
     cost = np.zeros(1 << n)
     ways = np.ones(1 << n)
+    leads = np.zeros((1 << n, n), dtype=bool)
     # against[s, i]: the votes for members of s over i, contradicted where i stands before all of s.
     against = np.zeros((1 << n, n))
     for k in range(n):
         against[1 << k : 2 << k] = against[: 1 << k] + table[k]
-    size = np.bitwise_count(subsets) if hasattr(np, "bitwise_count") else np.array([bin(s).count("1") for s in subsets])
+    size = np.array([bin(s).count("1") for s in range(1 << n)])
     for level in range(1, n + 1):
         these = subsets[size == level]
         options = np.full((len(these), n), np.inf)
@@ -216,22 +242,31 @@ def kemeny(wins: ArrayLike) -> Kemeny:
             options[has, k] = cost[without] + against[without, k]
         cost[these] = options.min(axis=1)
         near = options <= cost[these][:, None] + 1e-9 * (1 + cost[these][:, None])
+        leads[these] = near
         count = np.zeros(len(these))
         for k in range(n):
             chosen = near[:, k]
             count[chosen] += ways[these[chosen] ^ (1 << k)]
         ways[these] = count
-    order, left = [], (1 << n) - 1
-    while left:
-        first = next(
-            k
-            for k in range(n)
-            if left >> k & 1
-            and cost[left ^ (1 << k)] + against[left ^ (1 << k), k] <= cost[left] + 1e-9 * (1 + cost[left])
-        )
-        order.append(first)
-        left ^= 1 << first
-    return Kemeny(np.array(order, dtype=np.int64), float(cost[-1]), True, bool(ways[-1] == 1))
+    return cost, ways, leads
+
+
+def _places(ways: FloatArray, leads: BoolArray) -> tuple[FloatArray, FloatArray]:
+    """[n] the mean place of each over all best orders, and the share of them in which it is first."""
+    n = leads.shape[1]
+    before = np.zeros(1 << n)  # in how many ways, all of them parts of best orders, the others come before a subset
+    before[-1] = 1.0
+    counts = np.zeros((n, n))  # of the orders that have i at each place
+    these = np.array([(1 << n) - 1])
+    for place in range(n):
+        for k in range(n):
+            led = these[leads[these, k]]
+            rest = led ^ (1 << k)
+            before[rest] += before[led]  # each subset less k is another one
+            counts[k, place] = before[led] @ ways[rest]
+        these = np.unique(np.concatenate([these[leads[these, k]] ^ (1 << k) for k in range(n)]))
+    shares_of = counts / ways[-1]
+    return shares_of @ np.arange(n, dtype=np.float64), shares_of[:, 0]
 
 
 def _kemeny_moves(table: FloatArray) -> Kemeny:
@@ -251,7 +286,10 @@ def _kemeny_moves(table: FloatArray) -> Kemeny:
             if worth[place] < worth[here] - 1e-9 * (1 + abs(worth[here])):
                 order = np.insert(rest, place, one)
                 moved = True
-    return Kemeny(order.astype(np.int64), contradicted(table, order), False, None)
+    places = np.empty(len(table))
+    places[order] = np.arange(len(table))
+    unknown = np.full(len(table), np.nan)
+    return Kemeny(order.astype(np.int64), contradicted(table, order), False, None, places, unknown, None)
 
 
 def contradicted(wins: ArrayLike, order: ArrayLike) -> float:
@@ -274,4 +312,5 @@ def checked_wins(wins: ArrayLike) -> FloatArray:
     np.fill_diagonal(table, 0.0)
     if not ((table >= 0) & np.isfinite(table)).all():
         raise ValueError("a table of wins holds finite numbers that are not negative")
+    check_magnitude(table, "a number of wins")
     return table

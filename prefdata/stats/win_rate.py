@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from prefdata.stats.checking import checked_weights
 from prefdata.stats.coding import FloatArray, IntArray, codes
 from prefdata.stats.estimate import Estimate, normal_quantile
 from prefdata.stats.intervals import wilson_interval
@@ -63,9 +64,7 @@ def win_rate(
         ValueError: an outcome that is missing or out of range, a weight out of range, lists of different lengths.
     """
     y = checked_outcomes(outcomes)
-    w = np.ones(len(y)) if weights is None else np.asarray(weights, dtype=np.float64)
-    if w.shape != y.shape or not ((w >= 0) & np.isfinite(w)).all():
-        raise ValueError(f"there must be one finite weight, not negative, for each of the {len(y)} outcomes")
+    w = checked_weights(weights, len(y), "outcomes")
     of, _ = cluster_codes(clusters, len(y))
     total = float(w.sum())
     z = normal_quantile(confidence)
@@ -101,7 +100,7 @@ def win_rate_by(
     places: dict[Any, list[int]] = {}
     for place, category in enumerate(categories):
         places.setdefault(category, []).append(place)
-    w = None if weights is None else np.asarray(weights, dtype=np.float64)
+    w = None if weights is None else checked_weights(weights, len(y), "outcomes")
     of = None if clusters is None else cluster_codes(clusters, len(y))[0]
     return {
         category: win_rate(
@@ -148,7 +147,7 @@ def verdict_games(verdicts: Sequence[str], *, strong: float = STRONG_WEIGHT) -> 
         raise ValueError(f"a strong verdict must count something; it counts {strong}")
     outcomes, weights = [], []
     for place, verdict in enumerate(verdicts):
-        name = _MIRRORED.get(verdict, verdict)
+        name = _MIRRORED.get(verdict, verdict) if isinstance(verdict, str) else None
         if name not in _VERDICTS:
             raise ValueError(f"verdict {place} is {verdict!r}; it must be one of {', '.join(_VERDICTS)}")
         outcome, is_strong = _VERDICTS[name]

@@ -11,7 +11,7 @@ import numpy as np
 
 from prefdata.stats import kendall_tau as tau_b
 from prefdata.stats import ndcg as ndcg_of_gains
-from prefdata.stats import wilson_interval
+from prefdata.stats import separation, wilson_interval
 from prefdata.train.preferences import PreferenceList
 
 if TYPE_CHECKING:
@@ -71,11 +71,7 @@ def auc(wanted: Sequence[float], unwanted: Sequence[float]) -> float | None:
         wanted: numbers, higher is better.
         unwanted: likewise.
     """
-    if not len(wanted) or not len(unwanted):
-        return None
-    above, below = np.asarray(wanted, dtype=np.float64), np.sort(np.asarray(unwanted, dtype=np.float64))
-    won = np.searchsorted(below, above, "left") + np.searchsorted(below, above, "right")
-    return float(won.mean() / (2 * len(below)))
+    return separation([*wanted, *unwanted], [True] * len(wanted) + [False] * len(unwanted)).value
 
 
 @dataclass(frozen=True, slots=True)

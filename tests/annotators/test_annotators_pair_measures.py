@@ -271,9 +271,10 @@ def test_given_probabilities_and_none_at_all(tmp_path: Path) -> None:
     step = Confident(features="given", aspect="mine")
     found, _, _ = measured(step, tmp_path, preferences=pairs, annotations=said)
     assert found["label_error"] == {"a": 0.0, "b": 0.0, "c": 0.0, "d": 1.0}
-    for features in ("vectors", "numbers"):
-        found, _, _ = measured(Confident(features=features), tmp_path, preferences=pairs)
-        assert set(found["label_probability"].values()) == {None}
+    for features, missing in (("vectors", "has a vector by"), ("numbers", "has a score or measure by")):
+        with pytest.raises(DataError, match=missing):
+            measured(Confident(features=features), tmp_path, preferences=pairs)
+        assert measured(Confident(features=features), tmp_path)[0] == {}
     with pytest.raises(ValidationError, match="needs aspect"):
         Confident(features="given")
 
@@ -310,3 +311,20 @@ def test_an_infinite_score_is_no_score(tmp_path: Path) -> None:
         rows = RewardVotes().run(tables, Context(tmp_path))["annotations"]  # type: ignore[arg-type]
         one = rows.filter((pl.col("aspect") == "strength") & (pl.col("target_ids").list.first() == "one"))
         assert one["status"].to_list() == ["abstain"]
+
+
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [
+        (RewardVotes(members=("reward:nobody",)), "no response has a score by 'reward:nobody'"),
+        (LabelNoise(), "no preference has a score or measure under 'strength'"),
+        (LabelNoise(scores="nobody"), "no response has a score by 'nobody'"),
+        (Selfie(aspect="strenght"), "under 'strenght'.*there are: strength by "),
+        (Confident(features="given", aspect="nothing"), "under 'nothing'"),
+    ],
+)
+def test_a_number_that_nobody_tried_to_give_is_a_mistake(step: Any, said: str, tmp_path: Path) -> None:
+    known = [about("one", 1.0)] if "there are" in said else []
+    with pytest.raises(DataError, match=said):
+        measured(step, tmp_path, preferences=[pair("one")], annotations=known)
+    assert measured(step, tmp_path)[0] == {}  # without preferences there is nothing to measure

@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prefdata.annotators import SelfPreference
-from prefdata.annotators.self_preference import logistic
 from prefdata.engines.base import Reply
 from prefdata.errors import PipelineError
 
@@ -66,12 +65,6 @@ def test_the_two_probabilities_are_complements(one: str, other: str, policy: flo
 def test_a_policy_that_is_its_reference_prefers_nothing(one: str, other: str, rate: float) -> None:
     if one != other:
         assert set(preferred(step(), [one, other], two(rate, rate)).values()) == {0.5}
-
-
-@given(st.floats(-800, 800))
-def test_the_logistic_function_and_its_complement(x: float) -> None:
-    assert 0 <= logistic(x) <= 1 and logistic(x) + logistic(-x) == pytest.approx(1)
-    assert logistic(0.0) == 0.5 and math.isnan(logistic(math.nan))
 
 
 def test_two_requests_a_response_however_many_pairs() -> None:

@@ -248,11 +248,17 @@ def test_the_minimax_lottery() -> None:  # B05
     assert found == pytest.approx({"A": 0.571429, "B": 0.285714, "C": 0.142857}, abs=1e-6)
 
 
-def test_no_order_is_made_up_where_several_are_as_good() -> None:
-    rows = [said(list(b), [3, 2, 1], protocol="rank", annotator=f"v{n}") for n, b in enumerate(["ABC", "BCA", "CAB"])]
-    context = FakeContext()
-    (row,) = consensus(Vote(by="kemeny"), rows, context)
-    assert row["status"] == "abstain" and "1 prompts have several orders" in context.said[0]
+def test_kemeny_where_several_orders_are_as_good() -> None:
+    circle = [said(list(b), [3, 2, 1], protocol="rank", annotator=f"v{n}") for n, b in enumerate(["ABC", "BCA", "CAB"])]
+    (row,) = consensus(Vote(by="kemeny"), circle)
+    assert scores_by_target(row) == {"A": 1, "B": 1, "C": 1} and row["confidence"] == pytest.approx(1 / 3)
+    # A before B and C, of whom nobody says which is better: ABC and ACB.
+    (row,) = consensus(Vote(by="kemeny"), [said(["A", "B"], [1, 0]), said(["A", "C"], [1, 0])])
+    assert scores_by_target(row) == {"A": 2, "B": 0.5, "C": 0.5} and row["confidence"] == 1
+    (tie,) = consensus(Vote(by="kemeny"), [said(["A", "B"], [0.5, 0.5])])
+    assert scores_by_target(tie) == {"A": 0.5, "B": 0.5} and tie["confidence"] == 0.5
+    (other,) = consensus(Vote(by="borda"), circle)
+    assert other["confidence"] is None
 
 
 def test_all_are_registered_and_never_read_consensus() -> None:

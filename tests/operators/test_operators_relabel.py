@@ -302,3 +302,14 @@ def test_nothing_is_lost(strengths: list[float]) -> None:
     shuffled = run(Flip(), preferences=rows[::-1], annotations=said[::-1])
     assert by_parent(shuffled).keys() == by_parent(made).keys()
     assert np.all([by_parent(shuffled)[k]["preference_id"] == v["preference_id"] for k, v in by_parent(made).items()])
+
+
+@pytest.mark.parametrize("step", [Flip(), Soften(), Margin(aspect="nothing"), Weight(aspect="nothing"), Factual()])
+def test_what_nobody_tried_to_measure_is_a_mistake_and_what_failed_is_none(step: Any) -> None:
+    other = measure("a", 1.0, "other")
+    with pytest.raises(DataError, match=r"^relabel\.\w+: no .* \(there are: "):
+        run(step, preferences=[pair("a")], annotations=[other])
+    assert run(step, annotations=[other]) == {}, "without preferences there is nothing to restate"
+    if not isinstance(step, Factual):
+        tried = measure("a", None, step.aspect)
+        assert run(step, preferences=[pair("a")], annotations=[other, tried]) == {}

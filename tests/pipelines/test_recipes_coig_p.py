@@ -22,7 +22,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, models: dict[str, str], embed
         limit=PROMPTS,
         variables={"POLICY": models["one"], "SECOND": models["two"], "ENCODER": embedder},
         sets=[
-            "sample.max_tokens=40",
+            "sample.max_tokens=24",
             "judge.duplicates.threshold=1.0",
             "no-repetition.max=1",
             "like-lengths.min=0.01",

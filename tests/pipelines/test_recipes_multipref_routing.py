@@ -10,13 +10,13 @@ from recipe_run import Made, check_whole, run_recipe
 PROMPTS, PEOPLE = 10, 4
 
 
-def made_with(budget: str, folder: pytest.TempPathFactory, models: dict[str, str]) -> Made:
+def made_with(budget: str, folder: pytest.TempPathFactory, models: dict[str, str], prompts: int = PROMPTS) -> Made:
     return run_recipe(
         "multipref-routing",
         folder.mktemp("multipref-routing"),
-        limit=PROMPTS,
+        limit=prompts,
         variables={"POLICY": models["one"], "BUDGET": budget},
-        sets=["sample.max_tokens=40", "people.ties=0"],
+        sets=["sample.max_tokens=24", "people.ties=0"],
     )
 
 
@@ -68,7 +68,7 @@ def test_the_highest_gains_go_to_people(made: Made) -> None:
 def test_no_budget_is_all_judge_and_the_whole_is_all_people(
     tmp_path_factory: pytest.TempPathFactory, models: dict[str, str]
 ) -> None:
-    asked, kept = routed(made_with("0", tmp_path_factory, models))
+    asked, kept = routed(made_with("0", tmp_path_factory, models, 3))
     assert not asked and kept
-    asked, kept = routed(made_with("1", tmp_path_factory, models))
+    asked, kept = routed(made_with("1", tmp_path_factory, models, 3))
     assert asked and not kept

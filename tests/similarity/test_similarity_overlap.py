@@ -70,8 +70,8 @@ def test_nothing_protected_is_no_hit() -> None:
 
 
 def test_hot_grams_do_not_pile_up() -> None:
-    protected = Protected([f"answer the following question with care {n}" for n in range(3000)], 5)
-    texts = [f"answer the following question with care {n} of {n}" for n in range(0, 3000, 2)]
+    protected = Protected([f"answer the following question with care {n}" for n in range(800)], 5)
+    texts = [f"answer the following question with care {n} of {n}" for n in range(0, 800, 2)]
     found = protected.overlap(texts)
     assert found.nearest[:3].tolist() == [0, 2, 4]
     assert (found.fraction == 1.0).all()

@@ -105,6 +105,19 @@ def test_area_by_hand() -> None:
         separation([1.0], [1, 0])
 
 
+def test_area_of_clusters() -> None:
+    """Rows of a cluster that say the same are as one row; a row for itself each is DeLong's, up to (n - 1)/n."""
+    draw = np.random.default_rng(0)
+    s, t = draw.normal(size=200) + np.arange(200) % 2, np.arange(200) % 2 == 1
+    alone, each = separation(s, t), separation(s, t, clusters=np.arange(200))
+    assert each.value == alone.value and each.low == pytest.approx(alone.low, abs=1e-3)
+    four = separation(np.repeat(s, 4), np.repeat(t, 4), clusters=np.repeat(np.arange(200), 4))
+    assert (four.low, four.high) == (pytest.approx(each.low), pytest.approx(each.high))
+    assert separation(s[:4], t[:4], clusters=[0, 0, 1, 1]).low is None
+    with pytest.raises(ValueError, match="needs its cluster"):
+        separation(s, t, clusters=[1])
+
+
 @given(st.lists(st.tuples(st.integers(-3, 3), st.booleans()), min_size=2, max_size=30))
 def test_area_laws(rows: list[tuple[int, bool]]) -> None:
     s, t = np.array([a for a, _ in rows], float), np.array([b for _, b in rows])

@@ -225,7 +225,7 @@ def test_hard_data() -> None:
         (([0.5], [1], ["a"]), {}, "must be integers"),
         (([0], [-1], ["a"]), {}, r"lie in \[0"),
         (([0], [1], []), {}, "needs an annotator"),
-        (([0], [1], [None]), {}, "no annotator"),
+        (([0], [1], [None]), {}, "annotator 0 is missing"),
         (([0], [1], ["a"]), {"p": [np.nan]}, "p must lie"),
         (([0], [1], ["a"]), {"weights": [np.inf]}, "weights must be finite"),
         (([0], [1], ["a"]), {"position": [np.nan]}, "position of row 0"),

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from prefdata.stats.logistic import log_sigmoid, logistic, sigmoid
+from prefdata.stats.logistic_sparse import ridge_logistic
 
 
 def drawn(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -72,6 +75,24 @@ def test_separation_and_wrong_numbers_are_said() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             logistic(x, y)
-    with pytest.raises(ValueError, match="weights"):
+    with pytest.raises(ValueError, match="weight"):
         logistic([[1.0]], [1], [-1.0])
     assert sigmoid(1000.0) == 1 and sigmoid(-1000.0) == 0 and log_sigmoid(-1000.0) == -1000
+
+
+@given(st.floats(-800, 800))
+def test_the_logistic_function_and_its_complement(x: float) -> None:
+    assert 0 <= sigmoid(x) <= 1 and sigmoid(x) + sigmoid(-x) == 1
+    assert sigmoid(0.0) == 0.5 and np.isnan(sigmoid(np.nan))
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_many_features_end_where_the_gradient_is_zero(sparse: bool) -> None:
+    from scipy.sparse import csr_array
+
+    draw = np.random.default_rng(1)
+    x, y = draw.normal(size=(60, 3)), (draw.random(60) < 0.5).astype(float)
+    w, b = ridge_logistic(csr_array(x) if sparse else x, y)
+    rest = y - sigmoid(x @ w + b)
+    assert np.abs(x.T @ rest - w).max() < 1e-3
+    assert abs(rest.sum()) < 1e-3

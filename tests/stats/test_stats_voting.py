@@ -97,6 +97,10 @@ def test_kemeny_is_the_best_of_all_orders(seed: int) -> None:
     found = kemeny(wins)
     assert (found.distance, tuple(found.order)) == every[0]
     assert found.unique == (every[1][0] > every[0][0])
+    best = np.array([order for distance, order in every if distance == every[0][0]])
+    assert found.orders == len(best)
+    np.testing.assert_allclose(found.places, np.argsort(best, axis=1).mean(axis=0))
+    np.testing.assert_allclose(found.firsts, (best[:, :1] == np.arange(6)).mean(axis=0))
     assert every[0][0] <= _kemeny_moves(wins).distance <= every[0][0] * 1.1
 
 
@@ -104,6 +108,14 @@ def test_kemeny_of_many_says_that_it_is_no_more_than_near() -> None:
     order = np.random.default_rng(0).permutation(40)
     found = kemeny(wins_of_rankings([order.tolist()] * 3))
     assert (found.order.tolist(), found.distance, found.exact, found.unique) == (order.tolist(), 0, False, None)
+    assert found.places[order].tolist() == list(range(40)) and found.orders is None and np.isnan(found.firsts).all()
+
+
+def test_kemeny_of_nothing_but_ties_is_every_order() -> None:
+    found = kemeny(np.zeros((9, 9)))
+    assert (found.orders, found.unique) == (362880, False)
+    np.testing.assert_allclose(found.places, 4)
+    np.testing.assert_allclose(found.firsts, 1 / 9)
 
 
 def test_rules_agree_where_somebody_beats_everybody() -> None:

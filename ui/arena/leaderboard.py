@@ -46,7 +46,7 @@ class Standing:
 
     Attributes:
         model: its name.
-        rank: 1 and how many models are better beyond doubt (95 % interval of the difference).
+        rank: 1 and how many models are better beyond doubt: all that is said so holds together with 95 %.
         rating: Elo points around 1000.
         low: of the 95 % interval.
         high: of the 95 % interval.
@@ -115,7 +115,9 @@ def board_of(games: Sequence[Game], left_out: int = 0) -> Board:
 
     Ratings are 1000 + 400 log10 of the Bradley-Terry odds, mean 1000; a tie, and both bad, is half a win for each.
     Intervals come from the inverse information, which takes a tie's variance for that of a win: they are rather too
-    wide than too narrow. GenAI-Arena (Jiang et al. 2024) and Chatbot Arena (Chiang et al. 2024) rate in this way.
+    wide than too narrow. GenAI-Arena (Jiang et al. 2024) and Chatbot Arena (Chiang et al. 2024) rate in this way. Ranks
+    come from intervals of all differences together (`prefdata.stats.rank_sets`): among many models some pair always
+    looks apart by its own interval.
     """
     names = sorted({name for game in games for name in (game.left, game.right)})
     decided = [game for game in games if game.score != 0.5]
@@ -130,20 +132,24 @@ def board_of(games: Sequence[Game], left_out: int = 0) -> Board:
         n=len(names),
     )
     half = _Z * SCALE * fit.standard_errors
+    ranks = fit.ranks().low
     standings = []
     for name, at in place.items():
-        better = sum(
-            float(fit.values[other] - fit.values[at]) > _Z * fit.difference_error(other, at)
-            for other in range(len(names))
-            if other != at
-        )
         rating = MEAN + SCALE * float(fit.values[at])
         own = [game.score if game.left == name else 1 - game.score for game in games if name in (game.left, game.right)]
         won, lost = sum(score > 0.5 for score in own), sum(score < 0.5 for score in own)
         spread = float(half[at])
         standings.append(
             Standing(
-                name, 1 + better, rating, rating - spread, rating + spread, len(own), won, len(own) - won - lost, lost
+                name,
+                int(ranks[at]),
+                rating,
+                rating - spread,
+                rating + spread,
+                len(own),
+                won,
+                len(own) - won - lost,
+                lost,
             )
         )
     standings.sort(key=lambda one: (-one.rating, one.model))

@@ -29,10 +29,11 @@ from prefdata.operators.evidence import (
     digests,
     directed,
     first_match,
+    matching,
     newest_cards,
     selected,
 )
-from prefdata.operators.row_ids import json_of, json_text, row_ids
+from prefdata.operators.row_ids import annotation_ids, json_of
 from prefdata.pipeline.step import CONSENSUS, Context, TableStep
 from prefdata.schema import Row, now
 
@@ -50,6 +51,9 @@ VERDICT = {
     "read": pl.String(),
 }
 """What a rule says of each problem; `read` names what it rests on."""
+
+_SHOWN = 8
+"""How many names a message gives."""
 
 
 class Aggregate(TableStep):
@@ -85,12 +89,10 @@ class Aggregate(TableStep):
         Raises:
             DataError: see `refuse_infinite`.
         """
-        rows = selected(
-            annotations.filter(pl.col("source") != "consensus"),
-            aspects=self.aspects,
-            annotators=self.annotators,
-            sources=self.sources,
-        )
+        heard = annotations.filter(pl.col("source") != "consensus")
+        rows = selected(heard, aspects=self.aspects, annotators=self.annotators, sources=self.sources)
+        if rows.is_empty():
+            self._tell_unfit(selected(heard), context)
         if self.card_versions == "newest":
             everything = rows.height
             rows = newest_cards(rows)
@@ -101,6 +103,14 @@ class Aggregate(TableStep):
                 )
         refuse_infinite(rows, self.kind)
         return rows
+
+    def _tell_unfit(self, heard: pl.DataFrame, context: Context) -> None:
+        """Say which of the keys that choose annotations fits none of those that there are."""
+        for column, given in (("aspect", self.aspects), ("annotator", self.annotators), ("source", self.sources)):
+            names = heard[column].drop_nulls().unique().sort().to_list()
+            fit = matching(names, given) if column != "source" else [name for name in names if name in given]
+            if given and names and not fit:
+                context.log(f"{column}s: none fits {', '.join(map(repr, given))} (there are: {_listed(names)})")
 
     def tell_abstentions(self, made: pl.DataFrame, context: Context) -> None:
         """Say how many of the rows made say nothing."""
@@ -138,17 +148,13 @@ class Aggregate(TableStep):
 
     def _annotations(self, verdicts: pl.DataFrame, target: str = "response") -> pl.DataFrame:
         """Rows of `annotations`, named as `schema.annotation` names them."""
-        ids = row_ids(
+        ids = annotation_ids(
             verdicts,
-            "annotation",
-            json_of(pl.col("prompt_id")),
-            json_text(target),
-            json_of(pl.col("target_ids")),
-            json_of(pl.col("protocol")),
-            json_text(self.annotator),
-            json_of(pl.col("aspect")),
-            json_text(0),
-            json_of(pl.col("read")),
+            target=target,
+            annotator=self.annotator,
+            protocol=json_of(pl.col("protocol")),
+            aspect=json_of(pl.col("aspect")),
+            key=json_of(pl.col("read")),
         )
         says = pl.col("scores").is_not_null() | pl.col("labels").is_not_null()
         return verdicts.select(
@@ -179,6 +185,15 @@ class WeightedAggregate(Aggregate):
             if not 0 <= weight < float("inf"):
                 raise ValueError(f"the weight of {pattern!r} is {weight}; it must be finite and not negative")
         return weights
+
+    def counted(self, annotations: pl.DataFrame, context: Context) -> pl.DataFrame:
+        """See `Aggregate.counted`. Weights that are nobody's are told."""
+        rows = super().counted(annotations, context)
+        names = rows["annotator"].drop_nulls().unique().sort().to_list()
+        idle = [pattern for pattern in self.weights if names and not matching(names, [pattern])]
+        if idle:
+            context.log(f"weights: no annotator fits {', '.join(map(repr, idle))} (there are: {_listed(names)})")
+        return rows
 
     def weight(self, annotator: str) -> float:
         """Of the first pattern that fits."""
@@ -241,6 +256,10 @@ def _rows_of(scored: pl.DataFrame, apart: bool) -> pl.DataFrame:
         target_ids="target", scores="score", labels="labels"
     )
     return lists.with_columns(labels=pl.when(pl.col("labels").list.drop_nulls().list.len() > 0).then("labels"))
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
 def weight_of(weight: Mapping[str, float]) -> pl.Expr:

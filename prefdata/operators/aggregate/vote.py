@@ -28,11 +28,14 @@ class Vote(WeightedAggregate, ScoredAggregate):
     - copeland: how many others it beats in the majority, less how many beat it.
     - schulze: how many others it beats, path of majorities against path (Schulze, 2011).
     - kemeny: its place in the order that contradicts the fewest votes, counted from the last (0); where several orders
-      contradict as few, there is no such order, and the row abstains. Exact for up to 16 responses.
+      contradict as few, the mean of its places in all of them, so that responses that nothing tells apart score the
+      same. Exact for up to 16 responses; with more it is the place in one order that no single move makes better.
     - minimax: its probability in the lottery that no other response beats on average (the von Neumann winner): the rule
       to take where preferences go round in a circle. A pair that nobody compared counts as even.
 
-    The confidence is null: a rule states none. For the share of wins against each opponent see
+    The confidence of kemeny is the share of those orders in which the best response comes first (of several that are
+    best, the least share; null beyond 16 responses): it says how far the order is settled, not how likely it is to be
+    right. The other rules state none, it is null. For the share of wins against each opponent see
     `aggregate.win_proportion`.
     """
 
@@ -48,22 +51,22 @@ class Vote(WeightedAggregate, ScoredAggregate):
     ) -> tuple[pl.DataFrame, pl.DataFrame]:
         """See `ScoredAggregate.scored`. A response needs `min_valid` lists that compare it with another."""
         stated = comparisons_of(valid, weight)
-        scores = np.full(stated.nodes.height, np.nan)
-        undecided = 0
+        scores, firsts = np.full(stated.nodes.height, np.nan), np.full(stated.nodes.height, np.nan)
         for rows, wins in stated.tables():
             # 12 decimals: shares that are equal on paper must not break a tie.
             for members, table in zip(rows, np.round(wins, 12), strict=True):
-                scores[members] = points(table, self.by)
-                undecided += bool(np.isnan(scores[members]).any())
-        if undecided:
-            context.log(f"{undecided} prompts have several orders that contradict as few votes: no verdict")
+                scores[members], firsts[members] = points(table, self.by)
         scores[stated.votes < self.min_valid] = np.nan
         scored = stated.nodes.select("problem", "target", score=pl.Series(np.round(scores, 9) + 0.0, nan_to_null=True))
-        return scored, pl.DataFrame(schema={"problem": pl.Int64, "confidence": pl.Float64})
+        best = pl.col("score") == pl.col("score").max().over("problem")
+        share = scored.with_columns(first=pl.Series(firsts, nan_to_null=True)).filter(best).drop_nulls("first")
+        return scored, share.group_by("problem").agg(confidence=pl.col("first").min())
 
 
-def points(wins: FloatArray, rule: Rule) -> FloatArray:
-    """[n] the points of each candidate, higher is better; all NaN where the rule cannot decide.
+def points(wins: FloatArray, rule: Rule) -> tuple[FloatArray, FloatArray]:
+    """[n] the points of each candidate, higher is better; and the share of best orders that it leads.
+
+    The latter is NaN where the rule knows of no orders.
 
     Args:
         wins: [n, n] the weight of votes that put i before j.
@@ -72,16 +75,15 @@ def points(wins: FloatArray, rule: Rule) -> FloatArray:
     from prefdata.stats import voting
     from prefdata.stats.minimax import minimax_winner
 
+    if rule == "kemeny":
+        found = voting.kemeny(wins)
+        return len(wins) - 1 - found.places, found.firsts
     if rule == "borda":
-        return voting.borda_counts(wins)
-    if rule == "copeland":
-        return voting.copeland(wins)
-    if rule == "schulze":
-        return voting.schulze(wins).values
-    if rule == "minimax":
-        return minimax_winner(voting.shares(wins)).values
-    found = voting.kemeny(wins)
-    place = np.full(len(wins), np.nan)
-    if found.unique is not False:
-        place[found.order] = np.arange(len(wins))[::-1]
-    return place
+        made = voting.borda_counts(wins)
+    elif rule == "copeland":
+        made = voting.copeland(wins)
+    elif rule == "schulze":
+        made = voting.schulze(wins).values
+    else:
+        made = minimax_winner(voting.shares(wins)).values
+    return made, np.full(len(wins), np.nan)

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from prefdata.dataset.parts import frame_of
 from prefdata.operators.evidence import EVIDENCE
-from prefdata.operators.relabel.pairs import measured, with_ends
+from prefdata.operators.relabel.pairs import measured, require_numbers, with_ends
 from prefdata.operators.row_ids import json_of, json_text, row_ids
 from prefdata.operators.select.dropping import drops_of
 from prefdata.pipeline.step import CONSENSUS, Context, Scope, TableStep
@@ -107,7 +107,12 @@ class MeasuredRelabel(RelabelStep):
             tables: what the step reads.
             context: for the log.
             every: whether the limit is left aside.
+
+        Raises:
+            DataError: there are rows, and nobody measured any preference so.
         """
+        if not rows.is_empty():
+            require_numbers(tables["annotations"], where=self.kind, aspects=[self.aspect], annotators=[self.annotator])
         found = measured(tables["annotations"], aspect=self.aspect, annotator=self.annotator, where=self.kind)
         found = found.drop("annotation_ids")
         known = rows.join(found, left_on="preference_id", right_on="target", how="inner", maintain_order="left")

@@ -40,8 +40,10 @@ class Factual(RelabelStep):
 
     def run(self, tables: Mapping[str, pl.DataFrame], context: Context) -> Mapping[str, pl.DataFrame | list[Row]]:
         """The restated preferences, and the drops."""
-        facts = self._facts(tables["annotations"])
         pairs = self.pairs(tables["preferences"], context)
+        if not pairs.is_empty():
+            self._require(tables["annotations"])
+        facts = self._facts(tables["annotations"])
         for side in ("better", "worse"):
             named = facts.rename({"response": side, "h": f"h_{side}", "ids": f"ids_{side}"})
             pairs = pairs.join(named, on=side, how="left", maintain_order="left")
@@ -71,6 +73,17 @@ class Factual(RelabelStep):
         bare = after.drop("unfit", "better_at", "worse_at", "better", "worse")
         margin = (pl.col("h_worse") - pl.col("h_better")).abs() * self.margin
         return with_margin(with_ends(bare), margin).select(columns)
+
+    def _require(self, annotations: pl.DataFrame) -> None:
+        """Refuse to go by labels that nobody tried to give."""
+        labels = selected(annotations).filter(pl.col("protocol") == "label")
+        if selected(labels, aspects=[self.aspect], annotators=[self.annotator]).is_empty():
+            pairs = labels.select("aspect", "annotator").unique().sort("aspect", "annotator").head(8).rows()
+            there = ", ".join(f"{aspect} by {annotator}" for aspect, annotator in pairs) or "none"
+            raise DataError(
+                f"{self.kind}: no response has a label under {self.aspect!r} by {self.annotator!r} (there are: "
+                f"{there}). Put judge.label before this step, or correct the name"
+            )
 
     def _facts(self, annotations: pl.DataFrame) -> pl.DataFrame:
         """response, h and the ids that it rests on; of several annotators' labels all must agree."""

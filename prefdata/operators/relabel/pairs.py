@@ -29,6 +29,9 @@ _FIELDS: dict[str, pl.DataType] = {
 }
 _EDGE = pl.Struct(_FIELDS)
 
+_SHOWN = 8
+"""How many names a message gives."""
+
 PAIR_COLUMNS = ("prompt_id", "response_ids", "scores", "kind", "prompt_ids", "roles", "edges", "aspect", "annotator")
 """What `with_ends` looks at, and what a judge of pairs needs besides."""
 
@@ -73,6 +76,45 @@ def with_ends(preferences: pl.DataFrame) -> pl.DataFrame:
     ).with_columns(
         better=pl.when(pl.col("unfit").is_null()).then(ids.list.get(pl.col("better_at"), null_on_oob=True)),
         worse=pl.when(pl.col("unfit").is_null()).then(ids.list.get(pl.col("worse_at"), null_on_oob=True)),
+    )
+
+
+def require_numbers(
+    annotations: pl.DataFrame,
+    *,
+    where: str,
+    aspects: Sequence[str] = (),
+    annotators: Sequence[str] = (),
+    target: str = "preference",
+    protocols: Sequence[str] = ("score", "measure"),
+) -> None:
+    """Refuse to go by numbers that nobody tried to give: a name is misspelt, or a step is missing.
+
+    An abstention or a failure is an attempt, so that a step goes on where a judge was of no use.
+
+    Args:
+        annotations: rows of `annotations`.
+        where: the step, for the message.
+        aspects: patterns in which `*` stands for any text; empty: all.
+        annotators: likewise.
+        target: what they are about.
+        protocols: what counts as a number.
+
+    Raises:
+        DataError: there are none; says which there are.
+    """
+    every = selected(annotations, target=target).filter(pl.col("protocol").is_in(list(protocols)))
+    if not selected(every, aspects=aspects, annotators=annotators, target=target).is_empty():
+        return
+    pairs = every.select("aspect", "annotator").unique().sort("aspect", "annotator").rows()
+    names = [f"{aspect} by {annotator}" for aspect, annotator in pairs]
+    there = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+    under = f" under {', '.join(map(repr, aspects))}" if aspects else ""
+    by = f" by {', '.join(map(repr, annotators))}" if annotators else ""
+    again = "; what a relabel step restated is a new row, to be measured anew" if target == "preference" else ""
+    raise DataError(
+        f"{where}: no {target} has a {' or '.join(protocols)}{under}{by} (there are: {there or 'none'}). Put the step "
+        f"that makes it before this one, or correct the name{again}"
     )
 
 

@@ -10,6 +10,8 @@ from prefdata.operators.evidence import VALID, matching
 MARKS = ("prompt_id", "aspect", "target", "target_ids", "protocol", "scores", "labels", "annotator", "source", "status")
 """The columns of `annotations` that filters look at."""
 
+_ANEW = ", and behind any relabel step: what that restated is a new row, to be measured anew"
+
 
 def clusters_of(annotations: pl.DataFrame, target: str, aspect: str, annotator: str, where: str) -> pl.DataFrame:
     """The label of each row that has one under this aspect: id and cluster.
@@ -60,7 +62,7 @@ def measures_of(annotations: pl.DataFrame, target: str, aspect: str, annotator: 
     if not names:
         raise DataError(
             f"{where}: no {target} has a score or measure under the aspect {aspect!r} by {annotator!r}; put the step "
-            "that makes it before"
+            f"that makes it before{_ANEW if target == 'preference' else ''}"
         )
     if len(names) > 1:
         raise DataError(f"{where}: {', '.join(names)} scored under {aspect!r}; name one of them (annotator:)")

@@ -14,6 +14,9 @@ from prefdata.pipeline.registry import step
 from prefdata.pipeline.step import CONSENSUS, Context, TableStep
 from prefdata.schema import KEYS, Row
 
+_SHOWN = 8
+"""How many names a message gives."""
+
 
 @step("select.threshold")
 class Threshold(TableStep):
@@ -83,5 +86,16 @@ class Threshold(TableStep):
         dropped = judged.with_columns(reason=reason).filter(pl.col("reason").is_not_null())
         unscored = judged["low"].null_count()
         note = f"; {unscored} without a score: {'dropped' if self.unscored == 'drop' else 'kept'}" if unscored else ""
+        if not judged.is_empty() and unscored == len(judged):
+            note += _there(tables["annotations"], target)
         context.log(f"{len(dropped)} of {len(judged)} {self.table} dropped by {what}{note}")
         return {"drops": drops_of(self.table, dropped, pl.col("reason"), self.view)}
+
+
+def _there(annotations: pl.DataFrame, target: str) -> str:
+    """What could have been named, where nothing is scored by the name that was given."""
+    rows = selected(annotations, target=target).filter(pl.col("protocol").is_in(["score", "measure"]))
+    pairs = rows.select("aspect", "annotator").unique().sort("aspect", "annotator").rows()
+    names = [f"{aspect} by {annotator}" for aspect, annotator in pairs]
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f" (there are: {', '.join(names[:_SHOWN]) or 'none'}{more})"
