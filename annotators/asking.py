@@ -5,20 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from pathlib import Path
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from prefdata.cards import Aspect, Card, Protocol, card_file, card_of, is_path, load_card
+from prefdata.cards import Aspect, Card, Protocol
 from prefdata.engines.base import Answer, Capability, Engine, Reply, Request
-from prefdata.errors import PipelineError, PrefdataError
+from prefdata.errors import PipelineError
 from prefdata.operators.gathering import gather_all
 from prefdata.pipeline.context import NotKeptError
-from prefdata.pipeline.step import Context, Group, GroupStep
+from prefdata.pipeline.step import Context, Group
 from prefdata.schema import Row, Rows, annotation, canonical_json, message, now
 
+from .carded import Carded, card_named
 from .frame import REMINDER, TEMPLATE
 
 _T = TypeVar("_T")
@@ -38,7 +37,7 @@ class Juror:
     engine: Engine
 
 
-class CardStep(GroupStep):
+class CardStep(Carded):
     """A step that judges by a card. The card's content, not its name or file, goes into the fingerprint.
 
     With several engines each judges by itself, and its rows are by its own annotator: a jury, whose verdict is left to
@@ -62,15 +61,9 @@ class CardStep(GroupStep):
     @field_validator("card")
     @classmethod
     def _load(cls, card: str, info: ValidationInfo) -> str:
-        """Refuse a bad card before anything runs; a path is kept whole, so that it means the same file everywhere."""
-        if info.context and "card" in info.context:
-            return card
-        folder = Path(info.context["folder"]) if info.context and "folder" in info.context else None
-        try:
-            loaded = load_card(card, folder)
-            path = str(card_file(card, folder).resolve()) if is_path(card) else card
-        except PrefdataError as error:
-            raise ValueError(str(error)) from error
+        loaded, path = card_named(card, info)
+        if loaded is None:
+            return path
         if not loaded.serves(cls.protocol):
             raise ValueError(
                 f"the card {loaded.name!r} is for the protocols {', '.join(loaded.protocols)}, not for {cls.protocol}"
@@ -121,23 +114,6 @@ class CardStep(GroupStep):
     async def judged(self, group: Group, juror: Juror, context: Context) -> Rows:
         """What one juror says of the group, by table."""
         raise NotImplementedError
-
-    @cached_property
-    def loaded(self) -> Card:
-        """The card."""
-        return load_card(self.card)
-
-    def resolved(self) -> dict[str, Any]:
-        """The fields, with the card's whole content in place of its name."""
-        return {**super().resolved(), "card": self.loaded.content}
-
-    @classmethod
-    def restored(cls, fields: Mapping[str, Any]) -> Self:
-        """The step of these resolved fields. Its card is what they hold, wherever its file is now."""
-        card = card_of(fields["card"])
-        made = cls.model_validate({**fields, "card": card.label}, context={"card": card})
-        made.__dict__["loaded"] = card  # where cached_property looks first
-        return made
 
     def about(self, annotator: str, engine: Engine, criteria: Sequence[Row]) -> Rows:
         """The rows of `annotators` and `criteria` that the annotations refer to."""

@@ -6,26 +6,26 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import combinations
 from math import log2
-from pathlib import Path
 from statistics import NormalDist
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from prefdata.cards import Aspect, Card, card_file, card_of, is_path, load_card
-from prefdata.errors import PrefdataError
+from prefdata.cards import Aspect
 from prefdata.pipeline.registry import step
-from prefdata.pipeline.step import Context, Group, GroupStep
+from prefdata.pipeline.step import Context, Group
 from prefdata.schema import Row, Rows, annotation, make_id, now
 from prefdata.stats.simulate import answer_comparison, answer_score, question_number
 from prefdata.stats.simulated import Annotators
+
+from .carded import Carded, card_named
 
 _SHARED = 0.8
 """How far the aspects of one response go together: the correlation of each with the quality that they share."""
 
 
 @step("judge.simulated")
-class Simulated(GroupStep):
+class Simulated(Carded):
     """Rate or compare responses as a crowd of simulated people would. No model is asked, and nobody.
 
     What they see is made up: each response has a quality drawn from its id (a standard normal number, and one near it
@@ -48,7 +48,7 @@ class Simulated(GroupStep):
         "all", description="compare: each two responses to a prompt, or those of the live preferences of two."
     )
     people: int = Field(3, ge=1, description="How many judge each response, or each pair.")
-    pool: int = Field(20, ge=1, description="How many people there are.")
+    pool: int = Field(20, ge=1, le=10_000, description="How many people there are.")
     more: int = Field(0, ge=0, description="score: how many others are asked where these differ.")
     spread: float = Field(2.0, ge=0, description="score: they differ where their range is above this.")
     ability: float = Field(1.5, description="Mean ability; 1 is average, 0 hears only noise.")
@@ -66,14 +66,7 @@ class Simulated(GroupStep):
     @field_validator("card")
     @classmethod
     def _load(cls, card: str, info: ValidationInfo) -> str:
-        if info.context and "card" in info.context:
-            return card
-        folder = Path(info.context["folder"]) if info.context and "folder" in info.context else None
-        try:
-            load_card(card, folder)
-            return str(card_file(card, folder).resolve()) if is_path(card) else card
-        except PrefdataError as error:
-            raise ValueError(str(error)) from error
+        return card_named(card, info)[1]
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -92,11 +85,6 @@ class Simulated(GroupStep):
         return frozenset(read | ({"preferences"} if self.pairs == "preferences" else set()))
 
     @cached_property
-    def loaded(self) -> Card:
-        """The card."""
-        return load_card(self.card)
-
-    @cached_property
     def crowd(self) -> Annotators:
         """The people."""
         return Annotators.drawn(
@@ -107,18 +95,6 @@ class Simulated(GroupStep):
             position=(self.position_bias, abs(self.position_bias) / 2),
             threshold=self.ties if self.protocol == "compare" else 0.0,
         )
-
-    def resolved(self) -> dict[str, Any]:
-        """The fields, with the card's whole content in place of its name."""
-        return {**super().resolved(), "card": self.loaded.content}
-
-    @classmethod
-    def restored(cls, fields: Mapping[str, Any]) -> Self:
-        """The step of these resolved fields."""
-        card = card_of(fields["card"])
-        made = cls.model_validate({**fields, "card": card.label}, context={"card": card})
-        made.__dict__["loaded"] = card
-        return made
 
     async def run(self, group: Group, context: Context) -> Rows:
         """What these people say of the group."""

@@ -118,46 +118,53 @@ def read_texts(path: Path, columns: list[str]) -> tuple[Columns, int, list[Any]]
     The bytes are what Arrow holds of them: a code of 32 bits for each row, and each different text once. Each row group
     has a dictionary of its own: what stands in several has one number in the end.
     """
+    import polars as pl
     import pyarrow as pa
 
     made, size, names = {}, 0, []
     for name in columns:
-        codes, listed, start, many = np.empty(rows_of(path), np.int32), [], 0, 0
+        codes, listed, hashes, start, many = np.empty(rows_of(path), np.int32), [], [], 0, 0
         for chunk in groups(path, name, read_dictionary=[name]):
             np.add(chunk.indices.to_numpy(), many, out=codes[start : start + len(chunk)])
             listed.append(chunk.dictionary)
+            hashes.append(pl.Series(chunk.dictionary).hash().to_numpy())
             start, many = start + len(chunk), many + len(chunk.dictionary)
-        texts = pa.concat_arrays(listed)
+        texts = pa.chunked_array(listed)
         del listed, chunk
-        number, first = numbered(texts)
-        different = texts if len(first) == len(texts) else texts.take(first)
-        del texts
-        narrow = codes if len(different) > 1 << 7 else np.empty(len(codes), np.int8)
+        number, first = numbered(np.concatenate(hashes), texts)
+        if len(first) < 0.9 * len(texts):
+            texts = texts.take(first)
+        values = np.empty(len(codes), np.int8 if len(first) <= 1 << 7 else np.int32)
         for place in range(0, len(codes), BATCH):
             part = slice(place, place + BATCH)
-            narrow[part] = number[codes[part]]
-        size += codes.nbytes + different.nbytes
-        made[name] = narrow
-        names.append(different)
-        del codes
+            values[part] = number[codes[part]]
+        size += codes.nbytes + texts.nbytes
+        made[name] = values
+        names.append(texts)
+        del codes, number, first, hashes
     return made, size, names
 
 
-def numbered(texts: Any) -> tuple[np.ndarray, np.ndarray]:
-    """A number for each text, the same where texts are equal, and where each different one stands first.
+def numbered(hashes: np.ndarray, texts: Any) -> tuple[np.ndarray, np.ndarray]:
+    """A number for each text, the same where texts are equal, and where each different one stands first, ascending.
 
     By hashes of 64 bits, and the texts themselves where two of those are equal: a table of two million texts would take
     more than the texts.
     """
-    import polars as pl
     import pyarrow.compute as pc
 
-    hashes = pl.Series(texts).hash().to_numpy()
-    known, first, number = np.unique(hashes, return_index=True, return_inverse=True)
-    del known, hashes
-    again = np.flatnonzero(first[number] != np.arange(len(number)))
-    assert pc.all(pc.equal(texts.take(again), texts.take(first[number[again]]))).as_py() is not False
-    return number.astype(np.int32), first
+    order = np.argsort(hashes, kind="stable").astype(np.int32)
+    ordered = hashes[order]
+    new = np.concatenate([[True], ordered[1:] != ordered[:-1]])
+    del ordered
+    first = np.empty(len(hashes), np.int32)
+    first[order] = order[np.flatnonzero(new).astype(np.int32)[np.cumsum(new, dtype=np.int32) - 1]]
+    del order, new
+    alone = first == np.arange(len(first), dtype=np.int32)
+    again = np.flatnonzero(~alone)
+    if len(again) and not pc.all(pc.equal(texts.take(again), texts.take(first[again]))).as_py():
+        raise ValueError("two texts have one hash")
+    return (np.cumsum(alone, dtype=np.int32) - 1)[first], np.flatnonzero(alone)
 
 
 def kappa(columns: Columns) -> dict[str, Any]:
@@ -185,10 +192,10 @@ def bradley_terry(columns: Columns) -> dict[str, Any]:
 
 
 def dawid_skene(columns: Columns) -> dict[str, Any]:
-    """Posteriors of items and abilities; without the intervals of items, which are twice the posteriors again."""
+    """Abilities and posteriors, these in 32 bits and without intervals, which are twice the posteriors again."""
     from prefdata.stats import dawid_skene as fit
 
-    found = fit(*columns.values(), intervals=False)
+    found = fit(*columns.values(), intervals=False, single=True)
     return {"ability": float(found.abilities.mean()), "iterations": found.iterations, "converged": found.converged}
 
 
@@ -198,6 +205,39 @@ CASES: dict[str, tuple[Callable[[Columns], dict[str, Any]], tuple[str, ...]]] = 
     "Bradley-Terry, with the sandwich": (bradley_terry, ("winner", "loser")),
     "Dawid-Skene, five classes": (dawid_skene, ("item", "annotator", "label")),
 }
+
+
+def alpha_of_dataset(folder: Path) -> dict[str, Any]:
+    """Krippendorff's alpha of all live scores of single responses, by what a dataset gives: a frame of texts."""
+    import polars as pl
+
+    from prefdata import Dataset
+    from prefdata.stats import krippendorff_alpha
+
+    listed = (
+        Dataset(folder)
+        .annotations.filter(pl.col("status") == "ok")
+        .select(pl.col("target_ids").list.first(), "annotator", pl.col("scores").list.first().cast(pl.Int8))
+    )
+    rows = listed.collect(engine="streaming")
+    size = rows.estimated_size()
+    scores = rows["scores"].to_numpy()
+    units, annotators = (rows[name].rank("dense").cast(pl.Int32).to_numpy() for name in ("target_ids", "annotator"))
+    del rows
+    found = krippendorff_alpha(units, annotators, scores, "ordinal")
+    return {"alpha": found.value, "low": found.low, "high": found.high, "columns": size}
+
+
+def mean_of_dataset(folder: Path) -> dict[str, Any]:
+    """The step aggregate.mean, from its annotations to the commit of its consensus."""
+    from prefdata.pipeline.run import run
+    from prefdata.pipeline.spec import parse
+
+    done = run(parse("steps:\n  - aggregate.mean: {}\n", file="bench.yaml", folder=folder, name="bench"), folder)
+    return {"seconds of the step": done.steps[0].seconds}
+
+
+DATASET = {"Krippendorff's alpha, ordinal": alpha_of_dataset, "the step aggregate.mean": mean_of_dataset}
 FORMS = {"numbers": read_numbers, "texts": read_texts}
 
 
@@ -230,6 +270,19 @@ def one(case: str, form: str, path: Path, few: Path) -> dict[str, Any]:
     }
 
 
+def of_dataset(case: str, folder: Path) -> dict[str, Any]:
+    """One case through a dataset: what it takes with all its imports."""
+    start = time.perf_counter()
+    said = DATASET[case](folder)
+    return {
+        "columns": said.pop("columns", None),
+        "peak": status("VmHWM"),
+        "cpu": cpu(),
+        "wall": time.perf_counter() - start,
+        "said": said,
+    }
+
+
 def cpu() -> float:
     """Seconds of this process."""
     used = resource.getrusage(resource.RUSAGE_SELF)
@@ -243,8 +296,12 @@ def main() -> None:
     parser.add_argument("--only", default="", help="only the cases whose name holds this text")
     parser.add_argument("--folder", type=Path, help="where the files lie or are put; a temporary folder unless given")
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--dataset", action="store_true", help="also through a dataset of as many annotations")
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if given.one and given.one[1] == "dataset":
+        print(json.dumps(of_dataset(given.one[0], given.folder / "dataset")))
+        return
     if given.one:
         case, form = given.one
         parts = given.folder / f"{form}.parquet", given.folder / "few" / f"{form}.parquet"
@@ -262,7 +319,7 @@ def page(given: argparse.Namespace, folder: Path) -> str:
     for place, rows in ((folder, given.rows), (folder / "few", 1000)):
         place.mkdir(parents=True, exist_ok=True)
         if not (place / "texts.parquet").exists():
-            subprocess.run([sys.executable, "-c", WRITE, str(Path(__file__).parent), str(place), str(rows)], check=True)
+            subprocess.run([sys.executable, "-c", WRITE, HERE, str(place), str(rows)], check=True)
     arguments = " ".join(word for word in sys.argv[1:] if not word.startswith("/"))
     lines = [
         "# Ten million annotations from Parquet",
@@ -272,31 +329,73 @@ def page(given: argparse.Namespace, folder: Path) -> str:
         "",
         f"{given.rows:,} rows: {given.rows // EACH:,} items labelled by {EACH} of {ANNOTATORS:,} annotators each, "
         f"{CLASSES} classes; comparisons of {MODELS} models. Peak: VmHWM of a process of its own, less what was "
-        "resident after the imports and a call with a thousand rows; it includes the columns themselves. `texts` are the "
-        "columns as the table `annotations` has them, texts with a dictionary for each row group; their bytes are those "
-        "of Arrow's dictionary arrays.",
+        "resident after the imports and a call with a thousand rows; it includes the columns themselves. `texts` are "
+        "the columns as the table `annotations` has them, texts with a dictionary for each row group; their bytes are "
+        "those of Arrow's dictionary arrays.",
         "",
         "| | columns | columns, MB | peak while reading, MB | peak, MB | peak over columns | CPU s | result |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for case in (case for case in CASES if given.only.lower() in case.lower()):
         for form in FORMS:
-            command = [sys.executable, __file__, "--one", case, form, "--folder", str(folder)]
-            environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-            ran = subprocess.run(command, capture_output=True, text=True, env=environment)
-            if ran.returncode:
-                sys.exit(ran.stderr)
-            found = json.loads(ran.stdout)
-            said = ", ".join(f"{k} {v:.4f}" if isinstance(v, float) else f"{k} {v}" for k, v in found["said"].items())
+            found = apart(case, form, folder)
+            said = words(found["said"])
             lines.append(
                 f"| {case} | {form} | {found['columns'] / 1e6:.0f} | {found['reading'] / 1e6:.0f} | "
                 f"{found['peak'] / 1e6:.0f} | {found['peak'] / found['columns']:.2f} | {found['cpu']:.1f} | {said} |"
             )
             print(lines[-1], file=sys.stderr, flush=True)
-    return "\n".join(lines)
+    return "\n".join(lines + (through_dataset(folder, given.rows) if given.dataset else []))
 
 
-WRITE = "import sys; sys.path.insert(0, sys.argv[1]); import ten_million as t; t.write(t.Path(sys.argv[2]), int(sys.argv[3]))"
+def apart(case: str, form: str, folder: Path) -> dict[str, Any]:
+    """What a case gave in a process of its own."""
+    # Arrow's own pools keep what was freed, and so would be counted.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ARROW_DEFAULT_MEMORY_POOL": "system"}
+    command = [sys.executable, __file__, "--one", case, form, "--folder", str(folder)]
+    ran = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if ran.returncode:
+        sys.exit(ran.stderr)
+    found: dict[str, Any] = json.loads(ran.stdout.splitlines()[-1])
+    return found
+
+
+def words(said: dict[str, Any]) -> str:
+    """Results in a few words."""
+    return ", ".join(f"{name} {v:.4f}" if isinstance(v, float) else f"{name} {v}" for name, v in said.items())
+
+
+def through_dataset(folder: Path, rows: int) -> list[str]:
+    """The same number of scores as live annotations of a dataset with ten shards."""
+    if not (folder / "dataset").exists():
+        build = "import sys; sys.path.insert(0, sys.argv[1]); import columnar as c, pathlib as p; "
+        build += "c.build(p.Path(sys.argv[2]), int(sys.argv[3]), 10)"
+        subprocess.run([sys.executable, "-c", build, HERE, str(folder / "dataset"), str(rows)], check=True)
+    lines = [
+        "",
+        f"Through a dataset of {rows:,} scores (four responses a prompt, five annotators each, ten shards; random "
+        "scores, see columnar.py). The peak is the whole process, imports included: a dataset's ids are texts, which "
+        "are read and ranked before anything is computed, so that the bound above does not hold here.",
+        "",
+        "| | columns as a frame, MB | peak of the process, MB | CPU s | wall s | result |",
+        "|---|---|---|---|---|---|",
+    ]
+    for case in DATASET:
+        found = apart(case, "dataset", folder)
+        columns = "" if found["columns"] is None else f"{found['columns'] / 1e6:.0f}"
+        lines.append(
+            f"| {case} | {columns} | {found['peak'] / 1e6:.0f} | {found['cpu']:.0f} | {found['wall']:.0f} | "
+            f"{words(found['said'])} |"
+        )
+        print(lines[-1], file=sys.stderr, flush=True)
+    return lines
+
+
+HERE = str(Path(__file__).parent)
+WRITE = """import sys
+sys.path.insert(0, sys.argv[1])
+import ten_million as t
+t.write(t.Path(sys.argv[2]), int(sys.argv[3]))"""
 """In a process of its own, so that it leaves nothing behind."""
 
 

@@ -249,6 +249,9 @@ def lead_pages(browser: Browser, lead: Any, address: str, service: Service, size
         for number, tab in enumerate(tabs):
             page.get_by_role("tab", name=tab, exact=True).first.click()
             page.wait_for_timeout(1500)
+            if tab == "Report":  # an empty tab shows nothing
+                page.get_by_role("button", name="Write the report now").click()
+                page.frame_locator("iframe").first.locator("h2").first.wait_for()
             word = "".join(letter if letter.isalnum() else "-" for letter in tab.lower()).strip("-")
             shot(page, f"{name}-{number + 1}-{word}-{size}")
         page.context.close()

@@ -14,8 +14,8 @@ _WIDE = 200
 """Columns where no terminal says how many there are: what goes into a file or a pipe is not to be folded."""
 
 _told = sys.stdout.isatty() or "COLUMNS" in os.environ
-output = Console(highlight=False, soft_wrap=True, width=None if _told else _WIDE)
-errors = Console(stderr=True, highlight=False, soft_wrap=True)
+output = Console(highlight=False, emoji=False, soft_wrap=True, width=None if _told else _WIDE)
+errors = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
 
 
 def table(title: str, *columns: str, numbers: tuple[str, ...] = ()) -> Table:

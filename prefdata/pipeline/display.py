@@ -47,7 +47,7 @@ class Display:
     """Writes to the screen: a live bar on a terminal, one line a step elsewhere."""
 
     def __init__(self, console: Console | None = None, *, quiet: bool = False) -> None:
-        self.console = console or Console(stderr=True, highlight=False)
+        self.console = console or Console(stderr=True, highlight=False, emoji=False)
         self.quiet = quiet
         self._said: set[str] = set()
 

@@ -70,10 +70,14 @@ def _fields(step: Step, engines: Mapping[str, Engine]) -> dict[str, Any]:
         fields["from"] = list(step.from_)
     if step.reads_:
         fields["reads"] = list(step.reads_)
-    try:
-        canonical_json(fields)
-    except (TypeError, ValueError) as error:
-        raise PipelineError(f"step {step.name!r}: its fields cannot be written down: {error}") from error
+    for key, value in fields.items():
+        try:
+            canonical_json(value)
+        except (TypeError, ValueError) as error:
+            said = "numbers must be finite" if isinstance(error, ValueError) else str(error)
+            raise PipelineError(
+                f"step {step.name!r}: key {key!r} is {value!r:.80} and cannot be written down: {said}"
+            ) from error
     return fields
 
 

@@ -32,7 +32,8 @@ def bars(histogram: list[Entry], *, unit: bool) -> Html:
         values = [{"x": bar["low"], "x2": bar["high"], "n": bar["n"]} for bar in histogram]
         scale = alt.Scale(domain=[0, 1]) if unit else alt.Scale(zero=False, nice=False)
         large = max(abs(histogram[0]["low"]), abs(histogram[-1]["high"])) >= 1000
-        axis = alt.Axis(tickCount=5, grid=False, format="~s" if large else ".3~g")
+        plain_zero = "datum.value == 0 ? '0' : datum.label"  # not 0M
+        axis = alt.Axis(tickCount=5, grid=False, format="~s" if large else ".3~g", labelExpr=plain_zero)
         encoding = {"x": alt.X("x:Q", bin="binned", title=None, scale=scale, axis=axis), "x2": "x2:Q", "y": heights}
     chart = (
         alt.Chart(alt.InlineData(values), width=WIDTH, height=HEIGHT, background="transparent")

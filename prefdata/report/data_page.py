@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from prefdata.report.charts import bars
+from prefdata.report.hardness import SIGNED
 from prefdata.report.markup import Child, Html, join, tag
 from prefdata.report.numbers import Entry
 from prefdata.report.parts import DASH, brief, count, key_facts, meter, more, name, number, plural, spread, table
@@ -96,6 +97,9 @@ def duplicates(found: Entry) -> Html:
         missing.append("Leaks are not known: no step has split the prompts.")
     if found["contamination"] is None:
         missing.append("Contamination is not known: nothing was held against protected texts.")
+    if found["contamination"] is not None and found["contamination"]["sources"]:
+        named = ", ".join(f"{one['name']} ({one['n']:,})" for one in found["contamination"]["sources"])
+        missing.insert(0, f"Protected texts of {named} occur here; `select.threshold` drops by the measure contamination.")
     if near is None:
         missing.append("Near copies are not known: there are too many prompts to look here, and no labels of a step.")
     return join(
@@ -119,6 +123,9 @@ def _examples(found: Entry) -> Html | None:
         rows.append(["copies of a prompt", tag("bdi", one["text"] or DASH), count(one["n"])])
     for text in (found["leaks"] or {"examples": []})["examples"]:
         rows.append(["held out and trained on", tag("bdi", text or DASH), DASH])
+    for one in (found["contamination"] or {"examples": []})["examples"]:
+        what = join("protected by ", tag("bdi", one["source"] or DASH))
+        rows.append([what, tag("bdi", one["text"] or DASH), DASH])
     for one in (found["conflicts"] or {"examples": []})["examples"]:
         sides = join(
             tag("div", tag("bdi", one["prompt"] or DASH), class_="soft"),
@@ -189,8 +196,9 @@ def difficulty(found: list[Entry] | None) -> Html | None:
     figures = []
     for one in found[:8]:
         at = one["quantiles"]
-        above = f"{one['positive']:,} of {one['n']:,} above 0"
-        summary = f"median {brief(at['median'])}, the highest twentieth from {brief(at['q95'])}; {above}"
+        summary = f"median {brief(at['median'])}, the highest twentieth from {brief(at['q95'])}"
+        if one["aspect"] in SIGNED:
+            summary += f"; {one['positive']:,} of {one['n']:,} above 0"
         chart = tag("div", bars(one["histogram"], unit=False), role="img", aria_label=f"{one['aspect']}: {summary}")
         caption = tag("figcaption", tag("b", one["aspect"]), " ", name(one["annotator"]))
         figures.append(tag("figure", caption, chart, tag("div", summary, class_="soft small"), class_="card"))

@@ -55,7 +55,7 @@ def duplicates(view: _Tables, found: Decided, notes: list[str]) -> Entry:
         near: {by (`labels`: the live labels of the aspect `duplicates`; else `report`: word 3-grams, Jaccard similarity
             from NEAR on), groups, repeated (share of the groups with a near copy in another), clusters}; None where
             there are no labels and more than MOST_COMPARED prompts.
-        contamination: {hits (share of the texts checked), sources (name, n)}; None where nothing was checked.
+        contamination: {hits (share of the texts checked), sources (name, n), examples (source, target, text)}; None where nothing was checked.
         leaks: {splits (name, groups), groups, exact (share of the groups held out whose prompt is trained on), near
             (the same by the clusters; None without them), examples}; None without a live split.
     """
@@ -69,7 +69,7 @@ def duplicates(view: _Tables, found: Decided, notes: list[str]) -> Entry:
         "responses": _responses(view),
         **_pairs(view, prompts, found),
         "near": None if near is None else {"by": by, **_near_counts(prompts, near)},
-        "contamination": _contamination(labels),
+        "contamination": _contamination(view, prompts, labels),
         "leaks": _leaks(prompts, labels, near),
     }
 
@@ -223,18 +223,32 @@ def _near_counts(prompts: pl.DataFrame, near: pl.DataFrame) -> Entry:
     }
 
 
-def _contamination(labels: pl.DataFrame) -> Entry | None:
+def _contamination(view: _Tables, prompts: pl.DataFrame, labels: pl.DataFrame) -> Entry | None:
     """What was measured, and which of these carry a label: the name of what they were found in."""
     rows = labels.filter(pl.col("aspect") == "contamination")
     if rows.is_empty():
         return None
     checked = rows.explode("target_ids").select("target", "target_ids").unique()
-    hits = rows.filter((pl.col("protocol") == "label") & (pl.col("labels").list.len() > 0))
-    hit = hits.explode("target_ids").select("target", "target_ids").unique().height
-    named = hits.group_by(name=pl.col("labels").list.first()).agg(n=pl.len())
+    hits = rows.filter((pl.col("protocol") == "label") & (pl.col("labels").list.len() > 0)).explode("target_ids")
+    hit = hits.select("target", "target_ids").unique().height
+    hits = hits.select("target", id="target_ids", source=pl.col("labels").list.first())
+    named = hits.group_by(name="source").agg(n=pl.len())
+    shown = hits.sort("source", "target", "id").unique(["target", "id"], keep="first", maintain_order=True)
+    shown = shown.filter(pl.int_range(pl.len()).over("target") < MOST_SHOWN)
+    texts = pl.concat(
+        [
+            prompts.select("text", target=pl.lit("prompt"), id="prompt_id"),
+            view["responses"]
+            .filter(pl.col("response_id").is_in(shown["id"].implode()))
+            .select(text=pl.col("text").str.slice(0, CHARACTERS), target=pl.lit("response"), id="response_id")
+            .collect(),
+        ]
+    )
+    shown = shown.join(texts, on=["target", "id"], how="left", maintain_order="left")
     return {
         "hits": share(hit, checked.height),
         "sources": named.sort(["n", "name"], descending=[True, False]).head(20).to_dicts(),
+        "examples": shown.select("source", "target", "text").to_dicts(),
     }
 
 

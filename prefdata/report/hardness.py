@@ -14,6 +14,9 @@ from prefdata.report.numbers import Entry, histogram, quantiles
 
 ASPECTS = ("difficulty", "loss_to_flip", "ches", "ches_ln", "last_state", "displacement")
 
+SIGNED = ("difficulty", "ches", "ches_ln", "displacement")
+"""Of these, above 0 is another thing than below it."""
+
 _EXTREME = (("hardest", ("difficulty",)), ("displaced", ("ches_ln", "displacement")))
 """Kinds of examples, and the aspects whose highest values they show."""
 

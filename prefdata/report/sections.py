@@ -196,7 +196,8 @@ def examples(found: list[Entry]) -> Html | None:
     """Pairs at the extremes, with what each annotator says of them."""
     made = []
     for entry in found:
-        gap = "" if entry["gap"] is None else f", gap {entry['gap']:.3g}"
+        measured = "" if entry["kind"] in ("hardest", "displaced") else ", gap"  # there it is the measure itself
+        gap = "" if entry["gap"] is None else f"{measured} {entry['gap']:.3g}"
         prompt = tag("div", entry["prompt"] if entry["prompt"] is not None else DASH, class_="quote", dir="auto")
         labels = ("First", "Second") if entry["kind"] in ("tie", "disagreement") else ("Better", "Worse")
         both = [_side(label, entry[side]) for label, side in zip(labels, ("first", "second"), strict=True)]

@@ -79,6 +79,7 @@ from prefdata.stats.mace import Mace, mace
 from prefdata.stats.mallows import Mallows, draw_mallows, mallows, mallows_log_probability
 from prefdata.stats.metric_correlation import MetricCorrelation, metric_correlation, pearson
 from prefdata.stats.minimax import Minimax, count_triads, minimax_winner, win_shares
+from prefdata.stats.objectives import min_norm_weights, proxy_point
 from prefdata.stats.plackett_luce import PlackettLuce, plackett_luce, plackett_luce_log_probability
 from prefdata.stats.ranking import (
     best_of_n,
@@ -207,6 +208,7 @@ __all__ = [
     "mean_agreement",
     "metric_correlation",
     "midranks",
+    "min_norm_weights",
     "minimax_winner",
     "ndcg",
     "next_reliability",
@@ -222,6 +224,7 @@ __all__ = [
     "positional_weights",
     "preference_probabilities",
     "preference_scores",
+    "proxy_point",
     "quantile_bins",
     "rank_sets",
     "ranking_accuracy",

@@ -70,14 +70,16 @@ def climb(posterior: Posterior, x: FloatArray, most: int, close: float = 1e-2) -
     """L-BFGS in parameters of about one size."""
     from scipy.optimize import minimize
 
-    scale = 1 / np.sqrt(posterior.diagonal(x))
+    curvature = posterior.diagonal(x)
+    scale = 1 / np.sqrt(np.where(curvature > 0, curvature, 1.0))  # none is left where weights are beyond all measure
 
     def value(y: FloatArray) -> tuple[float, FloatArray]:
         there, gradient = posterior.value(y * scale)
         return there, gradient * scale
 
     options = {"maxiter": most, "maxcor": 20, "gtol": close, "ftol": 0.0, "maxfun": 2 * most}
-    found = minimize(value, x / scale, jac=True, method="L-BFGS-B", options=options)
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = minimize(value, x / scale, jac=True, method="L-BFGS-B", options=options)
     return found.x * scale, int(found.nfev)
 
 

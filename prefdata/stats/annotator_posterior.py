@@ -16,6 +16,9 @@ from prefdata.stats.annotator_likelihood import Kind, Priors, ability_prior, fir
 from prefdata.stats.coding import FloatArray, IntArray
 from prefdata.stats.logistic import log_sigmoid, sigmoid
 
+_ROWS = 1 << 14
+"""Rows at once: what is computed of them stays in the processor's own memory."""
+
 
 @dataclass(frozen=True)
 class Information:
@@ -83,25 +86,39 @@ class Posterior:
     def value(self, x: FloatArray) -> tuple[float, FloatArray]:
         """Minus the log-posterior, and its gradient."""
         theta, e, b = x[: self.n], self.ability(x), self.position(x)
-        there = first(self.kind, *self._rows(theta, e, b), self.side)
-        gradient = np.zeros_like(x)
-        of_d = self.weight * there.d
-        gradient[: self.n] = np.bincount(self.winner, of_d, self.n) - np.bincount(self.loser, of_d, self.n)
+        gradient, by_e, by_b, value = np.zeros_like(x), np.zeros(self.w), np.zeros(self.w), 0.0
+        step = max(_ROWS, 4 * (self.n + self.w))
+        for start in range(0, len(self.winner), step):
+            part = slice(start, start + step)
+            winner, loser, annotator, weight = (
+                column[part] for column in (self.winner, self.loser, self.annotator, self.weight)
+            )
+            there = first(
+                self.kind,
+                theta[winner] - theta[loser],
+                e[annotator],
+                None if b is None else b[annotator],
+                None if self.side is None else self.side[part],
+            )
+            value += float(weight @ there.value)
+            of_d = weight * there.d
+            gradient[: self.n] += np.bincount(winner, of_d, self.n) - np.bincount(loser, of_d, self.n)
+            by_e += np.bincount(annotator, weight * there.e, self.w)
+            if there.b is not None:
+                by_b += np.bincount(annotator, weight * there.b, self.w)
         strength = self.priors.strength
-        value = float(self.weight @ there.value) + strength / 2 * float(
-            (log_sigmoid(theta) + log_sigmoid(-theta)).sum()
-        )
+        value += strength / 2 * float((log_sigmoid(theta) + log_sigmoid(-theta)).sum())
         gradient[: self.n] += strength * (0.5 - sigmoid(theta))
         free = np.isnan(self.fixed)
         density, slope, _ = ability_prior(self.kind, e, self.priors.ability)
         value += float(density[free].sum())
-        of_e = np.bincount(self.annotator, self.weight * there.e, self.w) * self._turn(e) + slope
+        of_e = by_e * self._turn(e) + slope
         gradient[self.shared : self.shared + self.w] = np.where(free, of_e, 0.0)
-        if b is not None and there.b is not None:
+        if b is not None:
             common = x[self.n]
             away = (b - common) / self.priors.position**2
             value -= 0.5 * float(((b - common) * away).sum()) + 0.5 * common**2
-            gradient[self.shared + self.w :] = np.bincount(self.annotator, self.weight * there.b, self.w) - away
+            gradient[self.shared + self.w :] = by_b - away
             gradient[self.n] = away.sum() - common
         return -value, -gradient
 
@@ -289,13 +306,19 @@ def _eliminate(shared: FloatArray, cross: Any, carried: Any) -> None:
 
 
 def _inverse(matrix: FloatArray) -> FloatArray:
-    """Of a positive definite matrix; LinAlgError where it is none."""
+    """Of a positive definite matrix, which is overwritten; LinAlgError where it is none."""
     from scipy.linalg.lapack import dpotrf, dpotri
 
-    factor, failed = dpotrf(matrix, lower=1)
+    # The matrix is symmetric: its transpose is the same, in the order that LAPACK takes without a copy.
+    factor, failed = dpotrf(matrix.T, lower=1, overwrite_a=1)
     if not failed:
-        factor, failed = dpotri(factor, lower=1)
+        factor, failed = dpotri(factor, lower=1, overwrite_c=1)
     if failed:
         raise np.linalg.LinAlgError("the information is not positive definite")
-    lower = np.tril(factor)
-    return np.asarray(lower + np.tril(lower, -1).T)
+    made = np.asarray(factor.T, dtype=np.float64)
+    for start in range(0, len(made), 256):
+        rows = slice(start, start + 256)
+        made[start + 256 :, rows] = made[rows, start + 256 :].T
+        corner = np.triu(made[rows, rows])
+        made[rows, rows] = corner + np.triu(corner, 1).T
+    return made

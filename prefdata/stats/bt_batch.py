@@ -14,6 +14,9 @@ BoolArray = NDArray[np.bool_]
 DEFAULT_PRIOR = 1.0
 """Virtual comparisons of each contestant, half won and half lost: two unanimous votes then give P = 0.88, not 1."""
 
+LOST = 1e-13
+"""A prior below this part of the information is lost in rounding."""
+
 _STEPS = 200
 _TOLERANCE = 1e-11
 
@@ -86,10 +89,10 @@ def _derivatives(theta: FloatArray, wins: FloatArray, games: FloatArray, prior: 
         alone = sigmoid(theta)
         gradient += prior * (0.5 - alone)
         information[:, diagonal, diagonal] += prior * alone * (1 - alone)
-    else:
-        # Without a prior the likelihood does not change along (1, ..., 1), nor does the step: sums stay zero.
-        scale = np.trace(information, axis1=1, axis2=2) / n
-        information += np.where(scale > 0, scale, 1.0)[:, None, None] / n
+    # Without a prior, or one that is lost beside the votes, nothing changes along (1, ..., 1): sums stay zero.
+    scale = np.trace(information, axis1=1, axis2=2) / n
+    shift = np.where(scale > 0, scale, 1.0) if prior == 0 else np.where(prior < LOST * scale, scale, 0.0)
+    information += shift[:, None, None] / n
     return gradient, information
 
 

@@ -12,8 +12,10 @@ from typing import Protocol
 
 import numpy as np
 
+from prefdata.stats.bt_batch import LOST
 from prefdata.stats.bt_outcomes import Outcomes, Slopes
 from prefdata.stats.comparisons import Cells, FloatArray
+from prefdata.stats.components import components
 from prefdata.stats.logistic import log_sigmoid, sigmoid
 
 _STEPS = 200
@@ -215,11 +217,17 @@ class Dense:
         self.n = n
         self.matrix = assemble(cells, slopes.dd, slopes.cross, slopes.tie_tie, ties)
         places = np.arange(n)
+        scale = float(self.matrix[places, places].sum()) / n
+        lost = penalty.anchored and bool(penalty.curvature(theta).max() < LOST * scale)
         if penalty.anchored:
             self.matrix[places, places] += penalty.curvature(theta)
-        else:
+        if lost and components(n, cells.first, cells.second).max() > 0:
+            raise ValueError(
+                "weights are so large that the prior, which alone holds groups without a comparison between them "
+                "together, is lost beside them: scale the weights down"
+            )
+        if lost or not penalty.anchored:
             # The likelihood does not change along (1, ..., 1), nor does the step: sums stay zero.
-            scale = float(self.matrix[places, places].sum()) / n
             self.matrix[:n, :n] += (scale if scale > 0 else 1.0) / n
         own = np.arange(n, len(self.matrix) - ties)
         self.matrix[own, own] += penalty.covariates

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -104,10 +104,19 @@ def calibration(
         raise ValueError(f"each of the {n} statements needs its unit; there are {of.shape}")
     if both_orders:
         said, came, of = np.r_[said, 1 - said], np.r_[came, 1 - came], np.r_[of, of]
-    edges = np.linspace(0, 1, bins + 1)
-    if equal == "mass":
-        edges = np.unique(np.r_[0.0, np.quantile(said, np.linspace(0, 1, bins + 1)[1:-1]), 1.0])
+    edges = _edges(said, bins, equal)
     place = np.searchsorted(edges[1:-1], said, side="left")
+    low, high = _ends(said - came, place, of, (len(edges) - 1, confidence, resamples, seed))
+    return replace(_binned(said, came, edges, place), low=low, high=high, n=n)
+
+
+def _edges(said: FloatArray, bins: int, equal: Literal["width", "mass"]) -> FloatArray:
+    even: FloatArray = np.linspace(0, 1, bins + 1)
+    return even if equal == "width" else np.unique(np.r_[0.0, np.quantile(said, even[1:-1]), 1.0])
+
+
+def _binned(said: FloatArray, came: FloatArray, edges: FloatArray, place: IntArray) -> Calibration:
+    """The errors of these statements in these bins, without an interval."""
     sums = [np.bincount(place, weights=column, minlength=len(edges) - 1) for column in (said, came)]
     count = np.bincount(place, minlength=len(edges) - 1).astype(np.float64)
     there = np.flatnonzero(count)
@@ -115,13 +124,12 @@ def calibration(
     gap = np.abs(mean_said - mean_came)
     noise = np.where(count[there] > 1, mean_came * (1 - mean_came) / np.maximum(count[there] - 1, 1), 0.0)
     share = count[there] / count.sum()
-    low, high = _ends(said - came, place, of, (len(edges) - 1, confidence, resamples, seed))
     sure = np.clip(said, 1e-12, 1 - 1e-12)
     return Calibration(
         value=float((share * gap).sum()),
-        low=low,
-        high=high,
-        n=n,
+        low=None,
+        high=None,
+        n=len(said),
         debiased=float(np.sqrt(max((share * (gap**2 - noise)).sum(), 0.0))),
         average=float(gap.mean()),
         largest=float(gap.max()),

@@ -84,7 +84,7 @@ class Votes:
 
     annotator: NDArray[Any]
     label: NDArray[Any]
-    starts: IntArray
+    starts: NDArray[Any]
     order: NDArray[Any] | None
     items: Column
     annotators: Column
@@ -226,7 +226,8 @@ def most_probable(values: FloatArray) -> IntArray:
     """[I] the number of the largest entry of each row; -1 where several are the largest, but for rounding."""
     best = values.argmax(axis=1)
     top = values[np.arange(len(values)), best]
-    tied = (values >= (top - 1e-9 * np.abs(top))[:, None]).sum(axis=1) > 1
+    near = max(1e-9, 4 * float(np.finfo(values.dtype).eps))
+    tied = (values >= (top - near * np.abs(top))[:, None]).sum(axis=1) > 1
     return np.where(tied, -1, best).astype(np.int64)
 
 
@@ -289,8 +290,8 @@ def _whole(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
 
 def _parts(n: int) -> Iterator[slice]:
     # An index array of 32 bits becomes one of 64 inside NumPy: of a part only, not of ten million rows.
-    for start in range(0, n, 1 << 20):
-        yield slice(start, min(start + (1 << 20), n))
+    for start in range(0, n, 1 << 17):
+        yield slice(start, min(start + (1 << 17), n))
 
 
 def _classed(label: NDArray[Any], found: list[Any], classes: Sequence[Any] | None) -> tuple[NDArray[Any], list[Any]]:
@@ -321,16 +322,22 @@ def _known(known: Mapping[Any, Any], items: Column, classes: list[Any]) -> IntAr
     return truth
 
 
-def _grouped(item: NDArray[Any], count: int) -> tuple[IntArray, NDArray[Any] | None]:
+def _grouped(item: NDArray[Any], count: int) -> tuple[NDArray[Any], NDArray[Any] | None]:
     """Where the labels of each item start, and the order that sorts them."""
-    if (item[1:] >= item[:-1]).all():
-        changes = np.flatnonzero(item[1:] != item[:-1]) + 1
-        return np.concatenate([[0], changes, [len(item)]]), None
-    sizes = np.zeros(count, dtype=np.int64)
+    starts: NDArray[Any] = np.zeros(count + 1, dtype=np.int32 if len(item) < 1 << 30 else np.int64)
+    rises = True
     for part in _parts(len(item)):
-        sizes += np.bincount(item[part], minlength=count)
+        some = item[part.start : part.stop + 1]
+        rises = rises and bool((some[1:] >= some[:-1]).all())
+        some = item[part].astype(np.int64)
+        low = int(some.min())
+        found = np.bincount(some - low)
+        starts[1 + low : 1 + low + len(found)] += found
+    np.cumsum(starts, out=starts)
+    if rises:
+        return starts, None
     # Sorting numbers is several times faster than sorting their positions by them.
     key = item.astype(np.int64) << 32
     key |= np.arange(len(item))
     key.sort()
-    return np.concatenate([[0], np.cumsum(sizes)]), (key & 0xFFFFFFFF).astype(np.uint32)
+    return starts, (key & 0xFFFFFFFF).astype(np.uint32)

@@ -66,6 +66,7 @@ def fit(
     start: FloatArray | None = None,
     tolerance: float = TOLERANCE,
     most: int = MOST_ITERATIONS,
+    single: bool = False,
 ) -> Fitted:
     """Iterate from the shares of the votes, or from expected counts.
 
@@ -76,10 +77,11 @@ def fit(
         start: [W, K, K] expected counts.
         tolerance: see `TOLERANCE`.
         most: iterations at most.
+        single: keep the posteriors in 32 bits. Nothing that is iterated reads them.
     """
     check_run(tolerance, most)
     size, _, k = votes.shape
-    values = np.empty((size, k))
+    values: FloatArray = np.empty((size, k), dtype=np.float32 if single else np.float64)
     if start is None:
         counts, totals = _shares(votes, values)
     else:
@@ -214,5 +216,7 @@ def share_interval(value: FloatArray, variance: FloatArray, z: float) -> tuple[F
 
 def most_probable_classes(values: FloatArray) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
     """In blocks, so that a large posterior is not copied."""
-    size = 1 << 17
-    return np.concatenate([most_probable(values[start : start + size]) for start in range(0, len(values), size)])
+    size, made = 1 << 17, np.empty(len(values), dtype=np.int64)
+    for start in range(0, len(values), size):
+        made[start : start + size] = most_probable(values[start : start + size])
+    return made

@@ -62,6 +62,7 @@ def dawid_skene(
     experience: Mapping[Any, ArrayLike] | None = None,
     class_prior: ArrayLike | None = None,
     intervals: bool = True,
+    single: bool = False,
     confidence: float = 0.95,
     tolerance: float = TOLERANCE,
     most: int = MOST_ITERATIONS,
@@ -82,6 +83,7 @@ def dawid_skene(
         experience: annotator -> [K, K] counts (class, label) from elsewhere, added to `prior`.
         class_prior: [K] shares of the classes, kept as they are; estimated unless given.
         intervals: whether to compute low and high of the items.
+        single: keep the posteriors in 32 bits, for many million items: all else is computed in 64 bits all the same.
         confidence: of the intervals, in (0, 1).
         tolerance: it ends when an iteration raises the objective by less than this for each label.
         most: iterations at most.
@@ -97,7 +99,8 @@ def dawid_skene(
     z = normal_quantile(confidence)
     given = votes(items, annotators, labels, classes=classes, known=known)
     model = _Confusion(_prior_counts(given, prior, experience))
-    found = fit(given, model, class_prior=checked_shares(class_prior, given), tolerance=tolerance, most=most)
+    shares = checked_shares(class_prior, given)
+    found = fit(given, model, class_prior=shares, tolerance=tolerance, most=most, single=single)
     pi = np.exp(model.table()).transpose(0, 2, 1)
     correct = np.einsum("wkk->wk", pi)
     ability = correct @ found.class_prior

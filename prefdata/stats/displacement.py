@@ -41,7 +41,7 @@ def ches(winner: ArrayLike, loser: ArrayLike, winner_tokens: ArrayLike, loser_to
         loser_tokens: [n] likewise.
 
     Raises:
-        ValueError: shapes that do not fit, or a state or a number of tokens that is not finite.
+        ValueError: shapes that do not fit, a state that is not finite, or a number of tokens that is no whole one.
 
     Source: Razin et al. 2024, Unintentional Unalignment: Likelihood Displacement in Direct Preference Optimization,
     definition 2 (`ches_scores`).
@@ -54,6 +54,8 @@ def ches(winner: ArrayLike, loser: ArrayLike, winner_tokens: ArrayLike, loser_to
         raise ValueError("a hidden state is missing or infinite")
     if not (np.isfinite(n_w).all() and np.isfinite(n_l).all()):
         raise ValueError("a number of tokens is missing or infinite")
+    if (n_w % 1).any() or (n_l % 1).any():
+        raise ValueError("a number of tokens is a whole number")
     for numbers, what in ((won, "a hidden state"), (lost, "a hidden state"), (n_w, "a length"), (n_l, "a length")):
         check_magnitude(numbers, what)
     nothing = (n_w <= 0) | (n_l <= 0)

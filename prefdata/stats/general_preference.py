@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
+from prefdata.stats.checking import check_magnitude
 from prefdata.stats.coding import FloatArray
 from prefdata.stats.logistic import sigmoid
 
@@ -25,6 +26,8 @@ def preference_scores(vectors: ArrayLike, gates: ArrayLike | None = None) -> Flo
     g = np.ones(v.shape[1] // 2) if gates is None else np.asarray(gates, dtype=np.float64)
     if g.shape != (v.shape[1] // 2,) or not np.isfinite(g).all():
         raise ValueError(f"there must be one finite gate for each of the {v.shape[1] // 2} blocks")
+    check_magnitude(v, "a vector's number")
+    check_magnitude(g, "a gate")
     half = (v[:, 0::2] * g) @ v[:, 1::2].T
     made: FloatArray = half - half.T
     return made

@@ -341,7 +341,7 @@ def fit(data: Data, kind: IntArray) -> Fit:
         state.learn_tau(inverse)
         state.learn_deviations(*_variances(curvature, border, state))
         state.look(inverse)
-        left = settling.heard(state.creeping() - before)
+        left = settling.heard(state.creeping(), state.creeping() - before)
         settled = left < _SETTLED and _size(step, state) < 1e-3 and part == 1.0
         if settled:
             break

@@ -21,17 +21,25 @@ _NOISE = 1e-7
 
 
 class Settling:
-    """The last rounds' changes of the logarithms of tau and of the deviations."""
+    """The last rounds of the logarithms of tau and of the deviations."""
 
     def __init__(self) -> None:
         self.changes: list[FloatArray] = []
+        self.at = np.zeros(0)
+        self.before: tuple[FloatArray, FloatArray] | None = None
+        self.trust = np.ones(1)
 
-    def heard(self, change: FloatArray) -> float:
-        """Take down the changes [q] of a round.
+    def heard(self, at: FloatArray, change: FloatArray) -> float:
+        """Take down a round.
+
+        Args:
+            at: [q] where it ended.
+            change: [q] what it changed.
 
         Returns:
             How far the farthest is still from where it goes to, as far as that can be told; infinite while it cannot.
         """
+        self.at = at
         self.changes = [*self.changes, change][-_WAIT:]
         if len(self.changes) < 3:
             return np.inf
@@ -41,8 +49,16 @@ class Settling:
         """How far to go [q], in logarithms, beyond the last round; None where it is too early."""
         if len(self.changes) < _WAIT:
             return None
-        made: FloatArray = np.clip(self.changes[-1] * self._rounds(), -_FARTHEST, _FARTHEST)
-        self.changes = []
+        change = self.changes[-1]
+        made: FloatArray = np.clip(change * self._rounds(), -_FARTHEST, _FARTHEST)
+        if self.before is not None:
+            at, then = self.before
+            past = change * then < 0  # the last leap went too far: the end is between the two, where a line says
+            self.trust = np.where(past, self.trust / 2, np.minimum(1.5 * self.trust, 1.0))
+            share = np.abs(change) / np.where(past, np.abs(change) + np.abs(then), 1.0)
+            made = np.where(past, share * (at - self.at), made)
+        self.before, self.changes = (self.at, change), []
+        made = made * self.trust
         return made
 
     def _rounds(self) -> FloatArray:
@@ -50,7 +66,6 @@ class Settling:
         earlier, middle, last = self.changes[-3:]
         steady = (np.sign(earlier) == np.sign(last)) & (np.sign(middle) == np.sign(last)) & (np.abs(last) > _NOISE)
         ratio = np.sqrt(np.abs(last) / np.where(steady, np.abs(earlier), 1.0))
-        most = _MOST / (1 + _MOST)
-        ratio = np.minimum(ratio, most)
+        ratio = np.minimum(ratio, _MOST / (1 + _MOST))
         made: FloatArray = np.where(steady, ratio / (1 - ratio), 0.0)
         return made

@@ -256,9 +256,7 @@ def _bordered(
     """
     diagonal = np.asarray(np.bincount(on, v, count) + ridge, dtype=np.float64)
     cell, size = on * kinds + of, count * kinds
-    cross = np.concatenate(
-        [np.bincount(cell, one, size).reshape(count, kinds) for one in (v * t, v)], axis=1
-    )
+    cross = np.concatenate([np.bincount(cell, one, size).reshape(count, kinds) for one in (v * t, v)], axis=1)
     corner = np.diag(np.concatenate([np.bincount(of, v * t * t, kinds), np.bincount(of, v, kinds)]) + _SMALL)
     place = np.arange(kinds)
     corner[place, kinds + place] = corner[kinds + place, place] = np.bincount(of, v * t, kinds)

@@ -102,6 +102,10 @@ def mace(
     given = votes(items, annotators, labels, classes=classes, known=known)
     shares = checked_shares(class_prior, given)
     model, found, starts = _best(given, prior, habit, shares, restarts, seed, tolerance, most)
+    return _result(given, model, found, starts, z, intervals)
+
+
+def _result(given: Votes, model: _Knowing, found: Fitted, starts: list[float], z: float, intervals: bool) -> Mace:
     theta, xi = model.means()
     covariance = _covariance(given, found, model, theta, xi)
     ability = theta + (1 - theta) * (xi @ found.class_prior)

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from prefdata.stats.ballots import Ballots, Rankings, ballots
-from prefdata.stats.bradley_terry import DEFAULT_PRIOR
+from prefdata.stats.bt_batch import DEFAULT_PRIOR, LOST
 from prefdata.stats.coding import FloatArray, IntArray, codes
 from prefdata.stats.components import components
 from prefdata.stats.estimate import Estimate, normal_quantile
@@ -123,7 +123,7 @@ def plackett_luce(
     prior = _chosen_prior(prior, apart=int(components.max()) + 1)
     theta, gradient, converged = model.maximum(prior)
     _, _, information = model.derivatives(theta, prior)
-    inverse = np.linalg.inv(information)
+    inverse = np.asarray(np.linalg.inv(information), dtype=np.float64)
     if robust or clusters is not None:
         inverse = _sandwich(inverse, model.scatter(theta, clusters, len(rankings)), theta, prior, components)
     centre = np.eye(size) - 1.0 / size
@@ -265,9 +265,11 @@ class _Model:
             value += prior / 2 * float((log_sigmoid(theta) + log_sigmoid(-theta)).sum())
             gradient += prior * (0.5 - p)
             whole[np.arange(n), np.arange(n)] += prior * p * (1 - p)
-        else:
-            # Without a prior nothing changes along (1, ..., 1), nor does the step: sums stay zero.
-            whole += (np.trace(whole) / n or 1.0) / n
+        scale = np.trace(whole) / n
+        if prior == 0 or prior < LOST * scale:
+            # Without a prior, or one that is lost beside the rankings, nothing changes along (1, ..., 1), nor does the
+            # step: sums stay zero.
+            whole += (scale or 1.0) / n
         return value, gradient, whole
 
     def maximum(self, prior: float) -> tuple[FloatArray, float, bool]:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from prefdata.stats.checking import check_magnitude
 from prefdata.stats.coding import FloatArray, IntArray, missing, repeated, small_codes
 
 Level = Literal["nominal", "ordinal", "interval", "ratio"]
@@ -84,6 +85,7 @@ def _scaled(values: Any, level: Level) -> tuple[FloatArray, IntArray]:
         raise ValueError(f"level {level} needs values that are numbers") from None
     if numbers.dtype.kind == "f" and not np.isfinite(numbers).all():
         raise ValueError(f"level {level} needs finite values; one of them is infinite")
+    check_magnitude(numbers, "a value")
     code, known = small_codes(numbers)
     return np.asarray(known, dtype=np.float64), code
 

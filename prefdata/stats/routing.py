@@ -161,10 +161,8 @@ def performance_model(
     residual = y[train] - y[train].mean() - z @ beta
     hat = inverse @ z.T
     freedom = len(train) - 1 - float((hat.T * z).sum())
-    half = np.full(len(beta), np.nan)
-    if freedom >= 1:
-        variance = float((residual**2).sum()) / freedom
-        half = normal_quantile(confidence) * np.sqrt(variance * (hat**2).sum(axis=1)) / scale
+    variance = float((residual**2).sum()) / freedom if freedom >= 1 else np.nan
+    half = normal_quantile(confidence) * np.sqrt(variance * (hat**2).sum(axis=1)) / scale
     values = beta / scale
     model = PerformanceModel(
         values,
@@ -175,14 +173,15 @@ def performance_model(
         float(y[train].mean() - centre @ values),
         Estimate(None, None, None, len(test)),
     )
-    if len(test) < 2 or y[test].min() == y[test].max():
-        return model
-    error = float(((y[test] - model.predict(x[test])) ** 2).sum())
-    whole = float(((y[test] - y[test].mean()) ** 2).sum())
-    if whole == 0:  # so small that squares are nothing
-        return model
-    explained = 1 - error / whole
-    return replace(model, held_out=Estimate(explained, None, None, len(test)))
+    return replace(model, held_out=_explained(model, x[test], y[test]))
+
+
+def _explained(model: PerformanceModel, x: FloatArray, y: FloatArray) -> Estimate:
+    """1 less the share of the variance that is left; None where nothing varies."""
+    whole = float(((y - y.mean()) ** 2).sum()) if len(y) > 1 and y.min() < y.max() else 0.0
+    if whole == 0:  # also where the differences are so small that their squares are nothing
+        return Estimate(None, None, None, len(y))
+    return Estimate(1 - float(((y - model.predict(x)) ** 2).sum()) / whole, None, None, len(y))
 
 
 def _checked_mixes(

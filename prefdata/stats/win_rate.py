@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike
 
 from prefdata.stats.checking import checked_weights
 from prefdata.stats.coding import FloatArray, IntArray, codes
-from prefdata.stats.estimate import Estimate, normal_quantile
-from prefdata.stats.intervals import wilson_interval
+from prefdata.stats.estimate import Estimate
+from prefdata.stats.intervals import check_confidence, wilson_interval
 
 STRONG_WEIGHT = 3.0
 """How much `A>>B` counts beside `A>B`, as in Arena-Hard."""
@@ -52,7 +52,10 @@ def win_rate(
     clusters: ArrayLike | None = None,
     confidence: float = 0.95,
 ) -> WinRate:
-    """The mean outcome with its interval: normal, from the spread of rows or clusters; Wilson's where there is none.
+    """The mean outcome with its interval: Student's, from the spread of rows or clusters; Wilson's where there is none.
+
+    Its degrees of freedom are those of the effective number of rows or clusters, (sum w)^2 / sum w^2 (Kish, 1965): few
+    of them, or a few that weigh most, leave the spread itself unsure.
 
     Args:
         outcomes: [n] P(model better) in [0, 1]; 0.5 is a tie. See `from_alpaca_eval`, `verdict_games`, `two_games`.
@@ -67,7 +70,7 @@ def win_rate(
     w = checked_weights(weights, len(y), "outcomes")
     of, _ = cluster_codes(clusters, len(y))
     total = float(w.sum())
-    z = normal_quantile(confidence)
+    check_confidence(confidence)
     won, lost, tied = (float(w[chosen].sum()) for chosen in (y > 0.5, y < 0.5, y == 0.5))
     if total == 0:
         return WinRate(None, None, None, len(y), None, None, won, lost, tied)
@@ -79,10 +82,21 @@ def win_rate(
         return WinRate(value, None, None, len(y), None, discrete, won, lost, tied)
     error = float(np.sqrt(summed @ summed * units / (units - 1))) / total
     if error > 0:
-        low, high = max(value - z * error, 0.0), min(value + z * error, 1.0)
+        half = _student(np.asarray(np.bincount(of, w), dtype=np.float64), confidence) * error
+        low, high = max(value - half, 0.0), min(value + half, 1.0)
     else:  # all outcomes are equal: that is not the same as knowing the rate
         low, high = wilson_interval(value * units, units, confidence)
     return WinRate(value, low, high, len(y), error, discrete, won, lost, tied)
+
+
+def _student(weights: FloatArray, confidence: float) -> float:
+    """How many standard errors the interval reaches."""
+    from scipy.special import stdtrit
+
+    share = weights / weights.max()
+    effective = float(share.sum()) ** 2 / float(share @ share)
+    reach = float(stdtrit(max(effective - 1, 0.01), 0.5 + confidence / 2))
+    return reach if reach == reach else float("inf")
 
 
 def win_rate_by(

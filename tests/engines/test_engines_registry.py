@@ -15,13 +15,13 @@ from prefdata.engines.base import Engine, Price
 from prefdata.errors import EngineError, PipelineError
 
 WHERE = "judge.yaml: line 4, engine 'judge'"
-LOCAL = {"generate", "logprobs", "label_probs"}
+LOCAL = {"states", "generate", "logprobs", "label_probs"}
 
 
 @pytest.mark.parametrize(
     ("config", "model", "capabilities"),
     [
-        ({"kind": "scripted"}, "scripted", {"generate", "logprobs", "label_probs", "embed", "reward"}),
+        ({"kind": "scripted"}, "scripted", {"generate", "logprobs", "label_probs", "embed", "reward", "states"}),
         ({"kind": "transformers", "model": "SmolLM2-135M-Instruct"}, "smollm2-135m-instruct", LOCAL),
         ({"kind": "transformers", "model": "owner/model"}, "owner/model", LOCAL),
         ({"kind": "openai", "model": "m", "base_url": "http://h:1/v1/"}, "m", {"generate", "label_probs"}),

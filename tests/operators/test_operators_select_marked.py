@@ -322,3 +322,12 @@ def test_what_was_abstained_from_is_kept() -> None:
             for aspect in aspects
         ]
         assert dropped(step, preferences=preferences, annotations=rows) == {}
+
+
+def test_where_nothing_repeats_nobody_has_a_similarity_and_that_is_no_mistake() -> None:
+    prompts, labels = [asked("a"), asked("b")], [label(name, name, "prompt", aspect="topic") for name in "ab"]
+    step = Budget(table="prompts", aspect="topic_similarity", keep="bottom", share=0.5, clusters="topic",
+                  unscored="keep")  # fmt: skip
+    assert dropped(step, prompts=prompts, annotations=labels) == {}
+    with pytest.raises(DataError, match="no prompt has a score or measure under the aspect 'topik_similarity'"):
+        dropped(step.model_copy(update={"aspect": "topik_similarity"}), prompts=prompts, annotations=labels)

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefdata.dataset import Dataset
+from prefdata.operators.vectors import VECTOR, packed
 from prefdata.report import analyse
 from prefdata.report.agreement import reference_members
 from prefdata.report.cycles import cycles, triads_of
@@ -133,6 +134,63 @@ def test_the_name_of_the_model_gives_it_away(hand: Any) -> None:
     assert any("Which model wrote a response" in sentence for sentence in made["warnings"])
 
 
+def vectors(hand: Any, planted: float, seed: int = 3) -> None:
+    """60 pairs with a vector of each response; `planted` is how far the chosen ones stand to one side."""
+    rng = np.random.default_rng(seed)
+    for place in range(60):
+        pair = hand.prompt(f"q{place}", told(rng, 10), told(rng, 10))
+        hand.prefers(pair, [1.0, 0.0])
+        for name, off in zip(pair, (planted, 0.0), strict=True):
+            about = hand.responses[name]
+            made = annotation(
+                group_id=about["group_id"],
+                prompt_id=about["prompt_id"],
+                target_ids=[name],
+                protocol="label",
+                annotator="embedding:e",
+                source="embedding",
+                aspect=VECTOR,
+                labels=[],
+                text=packed(rng.normal(size=6) + off * np.eye(6)[2]),
+                key=len(hand.annotations),
+            )
+            hand.annotations.append(made)
+
+
+def test_a_planted_direction_of_stored_vectors_is_found(hand: Any) -> None:
+    vectors(hand, planted=4.0)
+    view, found = sides(hand.dataset())
+    made = separability(view, found, [])
+    assert made is not None
+    assert made["embedding"]["auc"]["value"] > 0.9
+    assert made["embedding"]["pairs"]["share"] > 0.9
+    assert made["text"]["auc"]["value"] < 0.7
+    assert "told apart without the question" in made["warnings"][0]
+
+
+def test_vectors_without_a_direction_tell_nothing(hand: Any) -> None:
+    vectors(hand, planted=0.0)
+    view, found = sides(hand.dataset())
+    made = separability(view, found, [])
+    assert made is not None
+    assert made["embedding"]["auc"]["low"] < 0.5 < made["embedding"]["auc"]["high"]
+    assert made["warnings"] == []
+
+
+@pytest.mark.parametrize(
+    ("change", "words_of"),
+    [({"aspect": "other"}, "some responses have none"), ({"text": "no vector"}, "cannot be read")],
+)
+def test_vectors_that_are_not_all_there_are_left_out_and_it_is_said(hand: Any, change: Any, words_of: str) -> None:
+    vectors(hand, planted=4.0)
+    hand.annotations[7] |= change
+    view, found = sides(hand.dataset())
+    notes: list[str] = []
+    made = separability(view, found, notes)
+    assert made is not None and made["embedding"] is None
+    assert words_of in notes[0]
+
+
 def test_too_few_pairs_for_a_probe(hand: Any) -> None:
     view, found = sides(planted(hand, long=True, n=FEWEST - 1))
     assert separability(view, found, []) is None
@@ -197,6 +255,7 @@ def test_contamination_counts_what_was_checked(hand: Any) -> None:
     view, found = sides(hand.dataset())
     made = duplicates(view, found, [])["contamination"]
     assert (made["hits"]["part"], made["hits"]["n"], made["sources"]) == (1, 2, [{"name": "gsm8k", "n": 1}])
+    assert made["examples"] == [{"source": "gsm8k", "target": "prompt", "text": "a"}]
 
 
 def test_texts_that_are_missing_are_not_alike(hand: Any) -> None:

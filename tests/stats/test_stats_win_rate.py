@@ -37,7 +37,7 @@ def test_raw_by_hand() -> None:
     assert (found.tie_rate, found.n) == (0.2, 5)
     error = np.std([1, 1, 0.5, 0, 0.9], ddof=1) / math.sqrt(5)
     assert found.standard_error == pytest.approx(error, abs=1e-12)
-    assert found.low == pytest.approx(0.68 - 1.959964 * error, abs=1e-6) and found.high == 1.0
+    assert found.low == pytest.approx(0.68 - 2.776445 * error, abs=1e-6) and found.high == 1.0
     assert win_rate([0.5] * 10).value == 0.5  # identical outputs
 
 

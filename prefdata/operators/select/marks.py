@@ -10,6 +10,9 @@ from prefdata.operators.evidence import VALID, matching
 MARKS = ("prompt_id", "aspect", "target", "target_ids", "protocol", "scores", "labels", "annotator", "source", "status")
 """The columns of `annotations` that filters look at."""
 
+_SIMILARITY = "_similarity"
+"""What `judge.duplicates` adds to its aspect for the similarity, which only what repeats something has."""
+
 _ANEW = ", and behind any relabel step: what that restated is a new row, to be measured anew"
 
 
@@ -59,6 +62,8 @@ def measures_of(annotations: pl.DataFrame, target: str, aspect: str, annotator: 
     rows = annotations.filter(pl.col("protocol").is_in(["score", "measure"]) & (pl.col("target") == target))
     rows = rows.filter((pl.col("aspect") == aspect) & pl.col("annotator").is_in(_names(rows, annotator)))
     names = rows["annotator"].unique().sort().to_list()
+    if not names and _nothing_repeats(annotations, target, aspect, annotator):
+        return pl.DataFrame(schema={"id": pl.String, "score": pl.Float64})
     if not names:
         raise DataError(
             f"{where}: no {target} has a score or measure under the aspect {aspect!r} by {annotator!r}; put the step "
@@ -76,6 +81,18 @@ def measures_of(annotations: pl.DataFrame, target: str, aspect: str, annotator: 
     if infinite.height:
         raise DataError(f"{where}: {names[0]} gave {infinite['id'][0]} a number under {aspect!r} that is not finite")
     return found.unique("id", keep="first", maintain_order=True)
+
+
+def _nothing_repeats(annotations: pl.DataFrame, target: str, aspect: str, annotator: str) -> bool:
+    """Whether judge.duplicates looked for what is alike, and found nothing: then nobody has a similarity."""
+    if not aspect.endswith(_SIMILARITY):
+        return False
+    labels = annotations.filter(
+        (pl.col("protocol") == "label")
+        & (pl.col("target") == target)
+        & (pl.col("aspect") == aspect.removesuffix(_SIMILARITY))
+    )
+    return bool(_names(labels, annotator))
 
 
 def _names(rows: pl.DataFrame, annotator: str) -> list[str]:
