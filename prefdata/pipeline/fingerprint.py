@@ -74,7 +74,7 @@ def _fields(step: Step, engines: Mapping[str, Engine]) -> dict[str, Any]:
         try:
             canonical_json(value)
         except (TypeError, ValueError) as error:
-            said = "numbers must be finite" if isinstance(error, ValueError) else str(error)
+            said = "numbers must be finite" if "Out of range" in str(error) else str(error)
             raise PipelineError(
                 f"step {step.name!r}: key {key!r} is {value!r:.80} and cannot be written down: {said}"
             ) from error

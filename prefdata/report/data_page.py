@@ -97,13 +97,11 @@ def duplicates(found: Entry) -> Html:
         missing.append("Leaks are not known: no step has split the prompts.")
     if found["contamination"] is None:
         missing.append("Contamination is not known: nothing was held against protected texts.")
-    if found["contamination"] is not None and found["contamination"]["sources"]:
-        named = ", ".join(f"{one['name']} ({one['n']:,})" for one in found["contamination"]["sources"])
-        missing.insert(0, f"Protected texts of {named} occur here; `select.threshold` drops by the measure contamination.")
     if near is None:
         missing.append("Near copies are not known: there are too many prompts to look here, and no labels of a step.")
     return join(
         key_facts(facts),
+        _protected(found["contamination"]),
         tag("p", " ".join(missing), class_="soft small") if missing else None,
         _examples(found),
     )
@@ -117,6 +115,19 @@ def _fact(found: Entry, of: str) -> tuple[Child, Child]:
     ] else "nothing to count"
 
 
+def _protected(found: Entry | None) -> Html | None:
+    """Whose texts occur, and what to do."""
+    if found is None or not found["sources"]:
+        return None
+    named: list[Child] = []
+    for one in found["sources"]:
+        named += [", " if named else None, tag("bdi", one["name"] or DASH), f" ({one['n']:,})"]
+    step = tag("code", "select.threshold")
+    return tag(
+        "p", "Texts of ", named, " occur here; ", step, " drops them by the measure contamination.", class_="small"
+    )
+
+
 def _examples(found: Entry) -> Html | None:
     rows: list[list[Child]] = []
     for one in found["prompts"]["examples"]:
@@ -124,7 +135,7 @@ def _examples(found: Entry) -> Html | None:
     for text in (found["leaks"] or {"examples": []})["examples"]:
         rows.append(["held out and trained on", tag("bdi", text or DASH), DASH])
     for one in (found["contamination"] or {"examples": []})["examples"]:
-        what = join("protected by ", tag("bdi", one["source"] or DASH))
+        what = join("also in ", tag("bdi", one["source"] or DASH))
         rows.append([what, tag("bdi", one["text"] or DASH), DASH])
     for one in (found["conflicts"] or {"examples": []})["examples"]:
         sides = join(

@@ -55,7 +55,8 @@ def duplicates(view: _Tables, found: Decided, notes: list[str]) -> Entry:
         near: {by (`labels`: the live labels of the aspect `duplicates`; else `report`: word 3-grams, Jaccard similarity
             from NEAR on), groups, repeated (share of the groups with a near copy in another), clusters}; None where
             there are no labels and more than MOST_COMPARED prompts.
-        contamination: {hits (share of the texts checked), sources (name, n), examples (source, target, text)}; None where nothing was checked.
+        contamination: {hits (share of the texts checked), sources (name, n), examples (source, target, text)}; None
+            where nothing was checked.
         leaks: {splits (name, groups), groups, exact (share of the groups held out whose prompt is trained on), near
             (the same by the clusters; None without them), examples}; None without a live split.
     """

@@ -122,7 +122,7 @@ def _of_annotators(found: Entry) -> list[Html | None]:
             "How able each annotator is",
             None,
             able_page.abilities(found["abilities"]),
-            "No pair was judged by two, and no step has fitted a model of the annotators.",
+            "No pair was judged by two people or by two judges, and no step has fitted a model of the annotators.",
         ),
         _section(
             "bias",

@@ -108,8 +108,8 @@ def _read(level: Level, clauses: list[str]) -> Entry:
 
 def _nothing(entry: Entry) -> str:
     if entry["protocol"] in ("label", "measure"):
-        does = "keeps vectors" if entry["aspect"] == "vector" else f"{entry['protocol']}s responses"
-        return f"{does} for other steps, and prefers none"
+        does = "keeps vectors for other steps" if entry["aspect"] == "vector" else f"{entry['protocol']}s responses"
+        return f"{does}, and prefers none"
     one_order = entry["protocol"] == "compare" and not entry["position"]["orders"]["pairs"]
     orders = ", but no pair was judged in both orders" if one_order else ""
     return f"no habit stands out{orders}; there is nothing to hold it against"

@@ -23,6 +23,7 @@ agreement                                        agreement (two), alpha and rati
 probabilities that come true                     calibration
 win rates, length                                win_rate, length_controlled, length_sensitivity
 doubtful labels                                  label_noise, denoise, confident, displacement
+several objectives                               objectives
 rankings against numbers, metrics                ranking, metric_correlation
 whom to ask, when to stop                        routing, stopping
 simulated annotators                             simulate, simulated

@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from prefdata.stats.checking import check_run
-from prefdata.stats.coding import FloatArray
+from prefdata.stats.coding import FloatArray, IntArray
 from prefdata.stats.crowd import Votes, most_probable
 from prefdata.stats.logistic import sigmoid
 
@@ -214,9 +214,10 @@ def share_interval(value: FloatArray, variance: FloatArray, z: float) -> tuple[F
     return sigmoid(logit - half), sigmoid(logit + half)
 
 
-def most_probable_classes(values: FloatArray) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
-    """In blocks, so that a large posterior is not copied."""
-    size, made = 1 << 17, np.empty(len(values), dtype=np.int64)
+def most_probable_classes(values: FloatArray) -> IntArray:
+    """In blocks, so that a large posterior is not copied; in 32 bits where the posterior is."""
+    size = 1 << 17
+    made: IntArray = np.empty(len(values), dtype=np.int32 if values.dtype == np.float32 else np.int64)
     for start in range(0, len(values), size):
         made[start : start + size] = most_probable(values[start : start + size])
     return made

@@ -83,7 +83,7 @@ def dawid_skene(
         experience: annotator -> [K, K] counts (class, label) from elsewhere, added to `prior`.
         class_prior: [K] shares of the classes, kept as they are; estimated unless given.
         intervals: whether to compute low and high of the items.
-        single: keep the posteriors in 32 bits, for many million items: all else is computed in 64 bits all the same.
+        single: keep posteriors and labels in 32 bits, for many million items; all is computed in 64 bits all the same.
         confidence: of the intervals, in (0, 1).
         tolerance: it ends when an iteration raises the objective by less than this for each label.
         most: iterations at most.

@@ -17,6 +17,7 @@ from prefdata.stats import (
 from prefdata.stats.annotator_fit import CLOSE
 from prefdata.stats.coding import repeated, small_codes
 
+agreement = importlib.import_module("prefdata.stats.agreement")
 alpha = importlib.import_module("prefdata.stats.alpha")
 bootstrap = importlib.import_module("prefdata.stats.bt_bootstrap")
 
@@ -45,9 +46,10 @@ def test_items_in_any_order_give_the_same() -> None:
     assert np.abs(sorted_.values - mixed.values).max() < 1e-9
 
 
-def test_a_table_counted_from_whole_numbers_is_that_of_lists() -> None:
+def test_a_table_counted_from_whole_numbers_is_that_of_lists(monkeypatch: pytest.MonkeyPatch) -> None:
     draw = np.random.default_rng(2)
-    a = draw.integers(-3, 4, 70_000).astype(np.int8) * 10  # more than one block, gaps between the numbers
+    monkeypatch.setattr(agreement, "_ROWS", 64)
+    a = draw.integers(-3, 4, 500).astype(np.int8) * 10  # several blocks, gaps between the numbers
     b = np.where(draw.random(len(a)) < 0.6, a, draw.integers(-3, 4, len(a)) * 10).astype(np.int8)
     for weights in (None, "linear"):
         assert cohen_kappa(a, b, weights, resamples=50) == cohen_kappa(a.tolist(), b.tolist(), weights, resamples=50)
