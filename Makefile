@@ -10,7 +10,7 @@ export GRADIO_ANALYTICS_ENABLED := False
 export HF_HUB_DISABLE_TELEMETRY := 1
 export VLLM_NO_USAGE_STATS := 1
 
-.PHONY: setup demo test browser lint bench clean
+.PHONY: setup demo test slow browser lint bench clean
 
 setup: $(STAMP)
 
@@ -35,7 +35,11 @@ demo: setup
 	@echo "These labels exercise the pipeline; they are no measure of quality: see what the report says of the judge."
 
 test: setup
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not browser"
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not browser and not slow"
+
+# Kills, crowds, histories, processes and recipes run from end to end: many seconds each.
+slow: setup
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "slow and not browser"
 
 # The labelling application in Debian's chromium: apt-get install chromium.
 browser: setup

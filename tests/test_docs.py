@@ -146,6 +146,7 @@ def test_extending_quotes_the_example() -> None:
     assert example in [block.text for block in blocks("python") if block.page == "extending.md"]
 
 
+@pytest.mark.slow
 def test_the_readme_s_python_runs(tmp_path: Path) -> None:
     """It labels one comparison and runs again: then only the consensus and the pairs of one prompt are made anew."""
     shown = [block.text for block in blocks("python") if block.page == "README.md"]
@@ -205,6 +206,7 @@ assert not dataset.annotations.filter(__import__("polars").col("status") != "ok"
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", pipelines(), ids=str)
 def test_pipelines_run(block: Block, folder: Path) -> None:
     """In a process of its own, since plugins register for the whole of one."""

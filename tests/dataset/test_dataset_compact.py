@@ -32,6 +32,7 @@ SMALL = {"target_bytes": 25_000, "memory_bytes": 4_000}
 """Several parts for each shard, and several ranges to sort one after the other."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sizes", [{}, SMALL], ids=["all at once", "in ranges"])
 def test_the_same_rows_and_views_at_every_commit(line: Line, sizes: dict[str, int]) -> None:
     ds = line.ds
@@ -154,6 +155,7 @@ def said(root: dict[str, Any], ids: list[str], protocol: str, who: str, score: i
     )
 
 
+@pytest.mark.slow
 @given(st.integers(1, 3), st.lists(event, min_size=3, max_size=9), st.integers(0, 4))
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_random_histories(shards: int, events: list[tuple[Any, ...]], pick: int) -> None:

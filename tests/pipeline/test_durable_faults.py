@@ -20,6 +20,8 @@ from served_line import DRAWS, Served, served_engines, served_steps
 from prefdata.engines import Client
 from prefdata.pipeline.status import status
 
+pytestmark = pytest.mark.slow
+
 ATTEMPTS = 2
 PER_PROMPT = 2
 """Judgements: a pair in both orders."""

@@ -30,6 +30,8 @@ from kill_line import (
 
 import prefdata
 
+pytestmark = pytest.mark.slow
+
 PROMPTS = 50
 JUDGED = 2 * PROMPTS
 

@@ -30,6 +30,8 @@ from served_line import DRAWS, served_engines, served_steps
 
 from prefdata.dataset import Dataset
 
+pytestmark = pytest.mark.slow
+
 PROMPTS = 10
 CARDS = {"first": "helpfulness", "second": "honesty"}
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from writers_line import doctored, problems, run_writers
+
+pytestmark = pytest.mark.slow
 
 
 def test_nothing_is_lost_and_nothing_is_seen_by_halves(tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ from pipeline_line import Line, base_steps
 from prefdata.dataset import Dataset
 from prefdata.errors import DataError
 
+pytestmark = pytest.mark.slow
+
 CRASH = RuntimeError("the machine went away")
 
 

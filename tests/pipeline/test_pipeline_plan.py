@@ -37,6 +37,7 @@ def files(*folders: Path) -> dict[str, str]:
     return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in every if path.suffix != ".sqlite3-shm"}
 
 
+@pytest.mark.slow
 def test_hello_is_planned_exactly(tmp_path: Path) -> None:
     found = prefdata.plan("hello", tmp_path / "ds")
     assert found.exact and by_step(found) == {"sample": 16 * 4, "judge.compare": 16 * 4 * 3}
@@ -45,6 +46,7 @@ def test_hello_is_planned_exactly(tmp_path: Path) -> None:
     assert (again.calls, again.exact) == (0, True)
 
 
+@pytest.mark.slow
 def test_a_plan_follows_edits_and_limits(line: Line) -> None:
     for options in ({"limit": 3}, {}):
         found = plan(line, **options)
@@ -148,6 +150,7 @@ def test_tokens_and_money(tmp_path: Path) -> None:
     assert judge.prompt_tokens > judge.calls * 2 * 300
 
 
+@pytest.mark.slow
 def test_the_bill_stays_within_the_plan(line: Line) -> None:
     for engine in line.engines.values():
         engine["price"] = {"prompt": 3.0, "completion": 5.0}

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from pipeline_line import Line
 from test_pipeline_plan import plan
 
+pytestmark = pytest.mark.slow
+
 Steps = list[dict[str, Any]]
 
 ENGINES = st.sampled_from(["a", "b", "c"])

@@ -11,6 +11,8 @@ from pipeline_line import Line, base_steps
 from prefdata.dataset import Dataset
 from prefdata.errors import DataError, PipelineError
 
+pytestmark = pytest.mark.slow
+
 PROMPTS = 10
 
 

@@ -94,6 +94,7 @@ def by_status(done: Reparsed) -> dict[tuple[str, str], int]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shards", [1, 3])
 @pytest.mark.parametrize("judge", ["judge.compare", "judge.score", "reask"])
 def test_equals_the_run_with_the_good_parser(

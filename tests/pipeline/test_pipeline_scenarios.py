@@ -265,6 +265,7 @@ def test_a_step_that_breaks_is_a_sentence_and_keeps_the_rest(line: Any) -> None:
     assert line.run().usage.calls == 0
 
 
+@pytest.mark.slow
 def test_shards_hold_what_one_would(line: Any) -> None:
     line.run()
     one = line.live()

@@ -142,6 +142,7 @@ def test_a_limit_then_all_then_a_prompt_more_and_one_less(served: Served) -> Non
     assert len(line.live()["prompts"]) == PROMPTS
 
 
+@pytest.mark.slow
 def test_a_label_more_and_corrected_and_deleted(served: Served) -> None:
     line = served.line
     served.run()
@@ -198,6 +199,7 @@ def test_two_pair_steps_exported_apart(served: Served, tmp_path: Path) -> None:
     assert {row["list"] for row in rows["pair"]} < {row["list"] for row in rows["every"]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", [2, 4], ids=["select before the judge", "select after it"])
 def test_retry_unparsed(served: Served, place: int) -> None:
     """As many calls as there are visible unparsed rows, then none; what was read at last never comes back unread."""

@@ -29,6 +29,8 @@ from prefdata.pipeline.run import Billed
 from prefdata.pipeline.run import run as run_spec
 from prefdata.pipeline.spec import parse
 
+pytestmark = pytest.mark.slow
+
 PLUGIN = '''
 import os
 import sys

@@ -11,6 +11,8 @@ from recipe_run import Made, check_whole, run_recipe
 from prefdata.errors import EngineError
 from prefdata.pipeline.plan import plan
 
+pytestmark = pytest.mark.slow
+
 PROMPTS, K = 3, 4
 SHORT = ["sample.max_tokens=12"]
 

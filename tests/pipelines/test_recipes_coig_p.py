@@ -10,6 +10,8 @@ from recipe_run import Made, check_whole, run_recipe
 from prefdata.operators.pair import Pair
 from prefdata.pipeline.spec import load
 
+pytestmark = pytest.mark.slow
+
 PROMPTS, POOL, MOST, GAP = 6, 4, 4, 0.5
 """What these small models write differs by a point at most."""
 

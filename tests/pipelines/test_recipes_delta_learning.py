@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from recipe_run import Made, check_whole, run_recipe
 
+pytestmark = pytest.mark.slow
+
 PROMPTS = 5
 SHORT = ["sample.max_tokens=12"]
 

@@ -9,6 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 from recipe_run import Made, check_whole, run_recipe
 
+pytestmark = pytest.mark.slow
+
 PROMPTS = 6
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from recipe_run import Made, check_whole, run_recipe
 
+pytestmark = pytest.mark.slow
+
 PROMPTS, ROUNDS, PAIRS = 4, 2, 3
 JURY = 2
 SETS = [

@@ -8,6 +8,8 @@ from collections.abc import Callable
 import pytest
 from recipe_run import Made, check_whole, run_recipe
 
+pytestmark = pytest.mark.slow
+
 PROMPTS, K = 2, 8
 SHORT = ["sample.max_tokens=8"]
 OURS = {"positive": ["Thank you, that helps.", "Great."], "negative": ["That is wrong.", "No."]}

@@ -8,6 +8,8 @@ from itertools import combinations
 import pytest
 from recipe_run import Made, check_whole, run_recipe
 
+pytestmark = pytest.mark.slow
+
 PROMPTS = 8
 ATTRIBUTES = {"helpfulness", "correctness", "coherence", "complexity", "verbosity"}
 

@@ -7,6 +7,8 @@ from collections import defaultdict
 import pytest
 from recipe_run import Made, check_whole, run_recipe
 
+pytestmark = pytest.mark.slow
+
 PROMPTS, PEOPLE = 10, 4
 
 

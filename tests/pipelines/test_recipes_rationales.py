@@ -8,6 +8,8 @@ from collections import Counter
 import pytest
 from recipe_run import Made, check_whole, run_recipe
 
+pytestmark = pytest.mark.slow
+
 PROMPTS = 6
 COLUMNS = re.compile(
     r"\b(chosen|rejected|dataset|preference_id|response_ids?|prompt_id|annotation_ids?)\b", re.IGNORECASE

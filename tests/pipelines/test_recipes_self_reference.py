@@ -8,6 +8,8 @@ from collections import Counter, defaultdict
 import pytest
 from recipe_run import Made, check_whole, run_recipe
 
+pytestmark = pytest.mark.slow
+
 PROMPTS, ORDERS, SAMPLES = 6, 2, 3
 
 

@@ -7,6 +7,8 @@ import json
 import pytest
 from recipe_run import Made, check_whole, run_recipe
 
+pytestmark = pytest.mark.slow
+
 PROMPTS, K = 4, 5
 VARIANTS = ("original", "self-rm", "hc-self", "strong-self", "pool-rm")
 

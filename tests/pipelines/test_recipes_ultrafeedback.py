@@ -9,6 +9,8 @@ from itertools import combinations
 import pytest
 from recipe_run import Made, Rows, check_whole, run_recipe, texts_shown
 
+pytestmark = pytest.mark.slow
+
 PROMPTS, FOUR = 20, 4
 ASPECTS = ("instruction_following", "honesty", "truthfulness", "helpfulness")
 

@@ -248,6 +248,7 @@ def test_training_from_an_adapter_starts_at_log_2_and_moves(
     assert rows_of(tmp_path / "other")[0]["margin"] != 0.0, "against another model they differ at once"
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_with_the_same_batches_and_losses(
     tmp_path: Path, nursery: Nursery, toy_pairs: Path, tiny_model: Path
 ) -> None:

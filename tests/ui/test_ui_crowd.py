@@ -9,12 +9,15 @@ import asyncio
 import threading
 from pathlib import Path
 
+import pytest
 from crowd import Pace
 from crowd_check import differences, faults, unfinished, unseen
 from crowd_scene import Scene, Server, lean, set_up, work
 from postgres import free_port, postgres, postgres_server
 
 from prefdata.ui.accounts.people import Person
+
+pytestmark = pytest.mark.slow
 
 __all__ = ["postgres", "postgres_server"]
 

@@ -20,6 +20,8 @@ from prefdata.ui.explorer.explore import Explorer
 from prefdata.ui.explorer.filters import Filter
 from prefdata.ui.explorer.groups import name_of
 
+pytestmark = pytest.mark.slow
+
 WORDS = ("Harbour", "STRASSE", "straße", "100%", "a_b", "back\\slash", "naïve", "ИЖЕ", "quiet")
 ANNOTATORS = ("human:ann", "human:ben", "judge:x")
 

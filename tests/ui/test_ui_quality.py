@@ -405,6 +405,7 @@ def test_nothing_yet(tmp_path: Path) -> None:
     assert quality.gold("p") == [] and quality.times("p").is_empty() and quality.judges("p")["by"] == []
 
 
+@pytest.mark.slow
 def test_votes_of_a_crowd_as_labels(data_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """UKPConvArg1 as labels of one project: its README gives alpha 0.324 and mean pairwise agreement 0.569."""
     monkeypatch.setattr(module, "MOST_COUPLES", 5)

@@ -16,6 +16,8 @@ from sqlalchemy import func, select
 from prefdata.ui.answers.labels import GoneError
 from prefdata.ui.store.tables import labels, tasks, work
 
+pytestmark = pytest.mark.slow
+
 PEOPLE, PROMPTS, OVERLAP = 4, 3, 2
 
 

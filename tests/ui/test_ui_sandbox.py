@@ -146,6 +146,7 @@ CHANGES = [
 ]
 
 
+@pytest.mark.slow
 def test_it_reads_nothing_else_and_changes_nothing(explorer: Explorer) -> None:
     folder = explorer.dataset.path.parent
     explorer.sandbox.run("SELECT count(*) FROM responses")  # the explorer's own copy is made before we look
