@@ -83,14 +83,23 @@ def existence(cells: Cells, ties: str = "half") -> Existence:
     lost, won = np.ones(n, dtype=bool), np.ones(n, dtype=bool)
     lost[targets], won[sources] = False, False
     unplayed = lost & won
+    one = _hub(n, sources, targets)
+    strong = np.zeros(n, dtype=np.int64) if one else components(n, sources, targets, strong=True)
     return Existence(
-        components(n, sources, targets, strong=True),
-        components(n, sources, targets),
+        strong,
+        components(n, sources, targets) if strong.any() else strong.copy(),
         np.flatnonzero(unplayed),
         np.flatnonzero(lost & ~unplayed),
         np.flatnonzero(won & ~unplayed),
         ties == "half" or not cells.tie.any() or _bounded(cells),
     )
+
+
+def _hub(n: int, sources: IntArray, targets: IntArray) -> bool:
+    """Whether who played most beat everybody and lost to everybody: then all are in one component, without a search."""
+    hub = int(np.argmax(np.bincount(sources, minlength=n) + np.bincount(targets, minlength=n)))
+    beaten, beat = targets[sources == hub], sources[targets == hub]
+    return all(np.count_nonzero(np.bincount(others, minlength=n)) == n - 1 for others in (beaten, beat))
 
 
 def _bounded(cells: Cells) -> bool:

@@ -17,6 +17,7 @@ TABLE_LIMIT = 1024
 """With up to so many contestants, comparisons are counted into a square table; otherwise pairs are looked up."""
 
 _BLOCK = 1 << 18
+_PLAIN = 1 << 16
 _KINDS = 64
 _SAMPLE = 2048
 
@@ -138,14 +139,18 @@ def cells_of(rows: Rows, *, merge: bool = True) -> Cells:
         ValueError: a contestant against itself.
     """
     size = rows.n
-    same = rows.first == rows.second
-    if same.any():
-        raise ValueError(f"comparison {int(np.argmax(same))} is of a contestant with itself")
+    looked_up = size > TABLE_LIMIT or size * size > 8 * len(rows.first)
+    plain = rows.p is None and rows.weights is None and not (looked_up or rows.covariates.shape[1] or not merge)
+    table = _table(rows) if plain else None
+    if table is None or table[0].trace():  # a plain table tells by its diagonal
+        same = rows.first == rows.second
+        if same.any():
+            raise ValueError(f"comparison {int(np.argmax(same))} is of a contestant with itself")
     if rows.covariates.shape[1] or not merge:
         return _with_covariates(rows, merge)
-    if size > TABLE_LIMIT or size * size > 8 * len(rows.first):
+    if looked_up:
         return _looked_up(rows)
-    table = _table(rows)
+    table = _table(rows) if table is None else table
     upper, lower = np.triu_indices(size, 1)
     here, there = table[:, upper, lower], table[:, lower, upper]
     met = here[:3].any(axis=0) | there[:3].any(axis=0)
@@ -177,7 +182,7 @@ def _table(rows: Rows) -> FloatArray:
 
 def _plain_table(rows: Rows) -> IntArray:
     """[n * n] how often the first beat the second."""
-    size, block = rows.n, max(_BLOCK, 4 * rows.n**2)
+    size, block = rows.n, max(_PLAIN, 4 * rows.n**2)
     out = np.zeros(size * size, dtype=np.int64)
     # One buffer of the width that counting asks for: making a new one for each block costs as much as the counting.
     keys = np.empty(min(block, len(rows.first)), dtype=np.int64)
