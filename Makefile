@@ -35,11 +35,11 @@ demo: setup
 	@echo "These labels exercise the pipeline; they are no measure of quality: see what the report says of the judge."
 
 test: setup
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not browser and not slow"
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not browser and not slow and not model"
 
-# Kills, crowds, histories, processes and recipes run from end to end: many seconds each.
+# Kills, crowds, histories, processes, recipes run from end to end, and what asks the real small model: many seconds each.
 slow: setup
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "slow and not browser"
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "(slow or model) and not browser"
 
 # The labelling application in Debian's chromium: apt-get install chromium.
 browser: setup

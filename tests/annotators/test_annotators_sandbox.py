@@ -138,6 +138,7 @@ def test_there_are_enough_programs() -> None:
     assert len(PROGRAMS) >= 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("mode", "name"), RUNS, ids=[f"{mode}-{name}" for mode, name in RUNS])
 def test_it_is_contained_and_reported_as_failed_with_its_reason(suite: Suite, mode: str, name: str) -> None:
     found = suite.found[mode, name]

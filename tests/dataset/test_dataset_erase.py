@@ -24,6 +24,8 @@ from prefdata.engines import RequestCache
 from prefdata.errors import DataError
 from prefdata.schema import KEYS, annotation, message, prompt, response
 
+pytestmark = pytest.mark.slow
+
 ANNA = Target("user", "anna@example.org")
 
 

@@ -30,6 +30,8 @@ from prefdata.dataset.verify import Verified, verify
 from prefdata.errors import DataError
 from prefdata.schema import message, prompt
 
+pytestmark = pytest.mark.slow
+
 HOURS = 7200
 
 

@@ -502,6 +502,7 @@ def test_flexattention_equals_the_explicit_mask(name: str, monkeypatch: pytest.M
     assert packed.kind == "flex_attention"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a compiler")
 def test_compiled_flexattention_equals_the_explicit_mask() -> None:
     """The kernel goes by the block tables, which the uncompiled form does not read."""

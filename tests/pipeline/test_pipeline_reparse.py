@@ -24,6 +24,8 @@ from prefdata.pipeline.plan import plan
 from prefdata.pipeline.reparse import Reparsed, reparse
 from prefdata.pipeline.spec import parse
 
+pytestmark = pytest.mark.slow
+
 GOOD_VERDICT, GOOD_SCORES = compare.parse_verdict, score.parse_scores
 TWO_ASPECTS = """
 name: two

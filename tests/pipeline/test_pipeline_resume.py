@@ -25,6 +25,8 @@ import prefdata
 from prefdata.dataset import Dataset
 from prefdata.pipeline.runtime import RunResult
 
+pytestmark = pytest.mark.slow
+
 PROMPTS, DRAWS, PER_PROMPT, AT_ONCE = 12, 3, 6, 4
 JUDGED = PROMPTS * PER_PROMPT
 COMMAND = "from prefdata.cli import main; main()"

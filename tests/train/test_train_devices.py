@@ -21,6 +21,8 @@ from safetensors.torch import load_file
 from prefdata.train.devices import Devices, connect
 from prefdata.train.errors import TrainError
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).resolve().parent
 
 

@@ -168,6 +168,7 @@ def test_a_base_model_trains(tmp_path: Path, write_lists: Write, base: Any) -> N
     assert made.first_loss == pytest.approx(0.693147, abs=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_a_real_base_model_is_trained_on_what_it_is_sampled_with(tmp_path: Path, write_lists: Write) -> None:
     from prefdata.engines.chat import ChatTokenizer

@@ -27,6 +27,8 @@ from prefdata.ui.store import Store
 from prefdata.ui.web.app import PAGES, create_app
 from prefdata.ui.web.guard import Page, offered
 
+pytestmark = pytest.mark.slow
+
 WORD = "a quiet afternoon"
 OURS = {"X-Prefdata": "1"}
 
