@@ -274,13 +274,14 @@ class _Reader:
             key = str(problem["loc"][0]) if problem["loc"] else ""
             line = entry.lines.get(key) or entry.line
             where = f"{self.file}, line {line}, step {entry.name!r}"
+            path, nested = ".".join(str(part) for part in problem["loc"]), len(problem["loc"]) > 1
             if problem["type"] == "extra_forbidden":
                 known = [info.alias or name for name, info in cls.model_fields.items()]
                 hint = nearest(key, known) or f"; it knows {', '.join(sorted(known))}"
-                raise PipelineError(f"{where}: unknown key {key!r}{hint}") from error
+                hint = f": {key} has no such entry" if nested else hint
+                raise PipelineError(f"{where}: unknown key {path!r}{hint}") from error
             if problem["type"] == "missing":
-                raise PipelineError(f"{where}: the key {key!r} is missing") from error
-            path = ".".join(str(part) for part in problem["loc"])
+                raise PipelineError(f"{where}: the key {path!r} is missing") from error
             shown = "" if not path else f" key {path!r} is {problem['input']!r}:"
             said = problem["msg"].removeprefix("Value error, ").replace("valid tuple", "list")
             if problem["type"] == "literal_error":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from prefdata.errors import PipelineError
 from prefdata.pipeline.plan import plan
 from prefdata.pipeline.run import run
-from prefdata.pipeline.spec import load
+from prefdata.pipeline.spec import load, parse
 
 GOOD = """\
 engines:
@@ -159,3 +160,13 @@ def test_a_bad_option_is_a_sentence(tmp_path: Path, option: str, sentence: str) 
     value: object = ["unread"] if option == "retry" else "ten dollars"
     with pytest.raises(PipelineError, match=sentence):
         run(write(tmp_path, GOOD), tmp_path / "ds", **{option: value})  # type: ignore[arg-type]
+
+
+def test_a_key_within_a_key_is_named_whole() -> None:
+    steps = "steps:\n  - judge.contamination: {protected: {bench: {%s}}}\n"
+    for entry, said in (
+        ("column: x", "'protected.bench.path' is missing"),
+        ("path: x, colum: y", "'protected.bench.colum'"),
+    ):
+        with pytest.raises(PipelineError, match=re.escape(said)):
+            parse(steps % entry, file="p.yaml", folder=Path(), name="p")
