@@ -214,6 +214,12 @@ def lay_out(n: int, edges: tuple[IntArray, IntArray]) -> Layout:
     return Layout(part, local, sizes[part], offset, tuple(batches) if dense else (), start if dense else 0, dense)
 
 
+_LARGEST = 1e6
+_HEAVIEST = 1e12
+_LIMITS = {"position": (1.0, "it is 1 where the winner was shown first, -1 where second, 0 where it is unknown")}
+"""By column: the largest number that makes sense, and what to do."""
+
+
 def number_column(values: ArrayLike | None, m: int, name: str) -> FloatArray | None:
     """[m] finite numbers; None where none was given or all are 0."""
     if values is None:
@@ -225,6 +231,10 @@ def number_column(values: ArrayLike | None, m: int, name: str) -> FloatArray | N
     if not np.isfinite(column).all():
         row = int(np.argmin(np.isfinite(column)))
         raise ValueError(f"{name} of row {row} is missing or infinite: give 0 where it is unknown")
+    most, why = _LIMITS.get(name, (_LARGEST, "divide by a typical one"))
+    if np.abs(column).max(initial=0.0) > most:
+        row = int(np.abs(column).argmax())
+        raise ValueError(f"{name} of row {row} is {column[row]:g}, beyond {most:g}: {why}")
     return column if column.any() else None
 
 
@@ -251,5 +261,7 @@ def outcomes(m: int, p: ArrayLike | None, weights: ArrayLike | None) -> tuple[Fl
         raise ValueError("p must lie in [0, 1]: it is the probability that the winner is better, 0.5 a tie")
     if not ((w >= 0) & np.isfinite(w)).all():
         raise ValueError("weights must be finite and not negative")
+    if w.max(initial=0.0) > _HEAVIEST:
+        raise ValueError(f"a weight is {w.max():g}, beyond {_HEAVIEST:g}: scale them down")
     even = y == 0.5
     return np.where(even, 0.0, w * y), np.where(even, 0.0, w * (1 - y)), np.where(even, w, 0.0)

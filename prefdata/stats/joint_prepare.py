@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from prefdata.stats.checking import checked_count
 from prefdata.stats.joint_data import (
     LARGE_SHEET,
     Data,
@@ -54,7 +55,7 @@ def prepare(
     scored, raters, values, score_lengths = _score_columns(scores, score_length)
     who, names = numbers(_joined(annotators, raters))
     top = max(first.max(initial=-1), second.max(initial=-1), scored.max(initial=-1))
-    size = int(top) + 1 if n is None else n
+    size = int(top) + 1 if n is None else checked_count(n, "n")
     if size < 1:
         raise ValueError("there is no contestant: no comparison, no score and no n was given")
     if top >= size or min(first.min(initial=0), second.min(initial=0), scored.min(initial=0)) < 0:

@@ -291,3 +291,15 @@ def test_better_than_each_single_family_on_mixed_data() -> None:
         theirs = families.measured(world, families.FAMILIES[name])
         assert ours["log-loss"] < theirs["log-loss"] - 0.01, name
         assert ours["truth"] > theirs["truth"], name
+
+
+def test_numbers_beyond_all_sense_are_said() -> None:
+    votes = ([0, 1, 0], [1, 0, 1], ["a", "a", "b"])
+    for options, words in (
+        ({"weights": [1e200, 1, 1]}, "weight is 1e\\+200"),
+        ({"length": [1e200, 1, 1]}, "length of row 0"),
+        ({"position": [1, 2, 0]}, "position of row 1 is 2"),
+        ({"n": 2.5}, "whole number"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            joint_model(*votes, **options)  # type: ignore[arg-type]
