@@ -158,6 +158,7 @@ def test_the_readme_s_python_runs(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
 
 
+@pytest.mark.slow
 def test_the_labelling_page_runs(tmp_path: Path) -> None:
     """What it labels, takes away, drops and restores leaves the dataset's live rows as they were before."""
     (shown,) = [block.text for block in blocks("python") if block.page == "labelling.md"]

@@ -90,6 +90,7 @@ def test_a_key_that_is_not_set(command: Command, tmp_path: Path, monkeypatch: py
     assert prefdata.open("runs/mine").responses.collect().height == 8
 
 
+@pytest.mark.slow
 def test_a_dead_server(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, judge={"kind": "openai", "model": "m", "base_url": "http://127.0.0.1:9/v1"})
     said = sentence(command("run", "mine.yaml"), 3)

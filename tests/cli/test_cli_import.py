@@ -28,6 +28,7 @@ def load(folder: Path, cache: Path, *name: str) -> Any:
     return datasets.load_dataset(str(folder), *name, cache_dir=str(cache))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", SIZES)
 def test_in_twice_and_out(command: Command, data_folder: Path, tmp_path: Path, format: str) -> None:
     """A second import adds nothing; an export needs no `pair` step, and says that it made pairs itself."""

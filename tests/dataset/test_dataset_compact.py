@@ -60,6 +60,7 @@ def test_the_same_rows_and_views_at_every_commit(line: Line, sizes: dict[str, in
     assert all_views(ds, some) == views
 
 
+@pytest.mark.slow
 def test_parts_are_sorted_ranges_of_whole_groups(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
     ds = line.ds
     monkeypatch.setattr("prefdata.dataset.compact._worth_it", lambda *_: True)  # of so few rows it never is

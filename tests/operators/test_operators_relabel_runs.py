@@ -53,6 +53,7 @@ def live(folder: Path) -> pl.DataFrame:
     return Dataset(folder).view()["preferences"].sort("preference_id").collect()
 
 
+@pytest.mark.slow
 def test_measured_flipped_softened_exported_and_undone(tmp_path: Path) -> None:
     folder = tmp_path / "ds"
     planned = plan(spec_of(tmp_path, [*MEASURE, FLIP, SOFTEN, EXPORT]), folder)

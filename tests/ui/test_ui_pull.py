@@ -215,6 +215,7 @@ def test_the_recipe_makes_one_pair_of_what_people_disagree_on(tmp_path: Path) ->
     assert winners == {f"answer {n}/0\nsecond line" for n in range(4)}
 
 
+@pytest.mark.slow
 def test_a_run_that_is_going_on_is_not_disturbed(tmp_path: Path) -> None:
     """Labels are pulled while a pipeline runs: both end well, and the next run follows what was said."""
     slow = tmp_path / "slow.yaml"
